@@ -1,0 +1,22 @@
+"""DreamBooth as a book that runs.
+
+Importing the package loads nothing else: each name below brings in its module, and torch, when it is first used.
+"""
+from importlib import import_module
+
+_MODULES = {  # public name -> the module that defines it
+    'Subject': 'subject', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'draw': 'toyland',
+    'load_pipeline': 'pipeline', 'save_pipeline': 'pipeline', 'generate': 'guidance',
+    'train': 'training', 'demo': 'evaluation', 'load_judge': 'evaluation'}
+__all__ = [*_MODULES, '__version__']
+
+def __getattr__(name):
+    if name == '__version__':
+        from importlib.metadata import version  # settings.ini is the only place that states it
+        value = version(__name__)
+    elif name in _MODULES: value = getattr(import_module(f'{__name__}.{_MODULES[name]}'), name)
+    else: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    globals()[name] = value  # next time Python finds it without asking
+    return value
+
+def __dir__(): return sorted({*globals(), *__all__})
