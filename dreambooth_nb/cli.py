@@ -252,7 +252,7 @@ def add_train_flags(
     add('--resolution', type=whole(8), metavar='PIXELS', help="of the training pictures; the model's own if left out")
     add('--train_text_encoder', action='store_true', help='train the text encoder too: better, and more memory')
     add('--train_batch_size', type=whole(1), metavar='N', help='pictures of the subject per step, and as many of the class (4)')
-    add('--max_train_steps', type=whole(1), metavar='N', help='optimiser steps (300)')
+    add('--max_train_steps', type=whole(1), metavar='N', help='optimiser steps (400)')
     add('--learning_rate', type=number(0), metavar='X', help="of AdamW; 1e-4 for the embedded model and diffusers' 5e-6 for others if left out")
 
 # %% ../nbs/14_cli.ipynb #78b7bd52

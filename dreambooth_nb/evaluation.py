@@ -166,7 +166,7 @@ def measure(
     subject:Subject,                    # with its real pictures
     judge:Judge,                        # who judges
     references:Sequence[Image.Image],   # further pictures of the real subject
-    num_images:int=20,                  # of the subject, and of the class
+    num_images:int=16,                  # of the subject, and of the class
     per_context:int=2,                  # of the subject in each context
     seed:int=1000,                      # picture i of a prompt starts from seed + i
     progress:bool=True,                 # show bars

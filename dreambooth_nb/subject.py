@@ -182,7 +182,7 @@ def load_photo(
 _COMPANIONS = ('.txt', '.caption', '.json', '.jsonl', '.csv', '.md', '.npz', '.ini', '.db')  # captions, caches, folder views
 
 def load_photos(
-    folder:str|Path,            # with 3 to 5 pictures, usually
+    folder:str|Path,            # of pictures; for a subject 3 to 5 are usual
     background:str|tuple[int, int, int]='white', # behind transparent parts
     argument:str='folder',      # what the user calls the folder, for messages
 )->tuple[list[Photo], list[tuple[str, str]]]: # in the order of their names; what was skipped, and why
@@ -204,7 +204,7 @@ def _tell(folder, photos, skipped, argument):
     "Warn of what was skipped or cut down; refuse a folder without a usable picture."
     listed = ', '.join(f'{name} ({reason})' for name, reason in skipped[:8]) + (f' and {len(skipped) - 8} more' if len(skipped) > 8 else '')
     if not photos:
-        raise InputError(f"{argument}={folder}: has no picture that can be read{f' (skipped {listed})' if skipped else ''}; put 3 to 5 photos of the subject there, as JPEG or PNG")
+        raise InputError(f"{argument}={folder}: has no picture that can be read{f' (skipped {listed})' if skipped else ''}; put some photos there, as JPEG or PNG")
     if skipped: warnings.warn(f"skipped {listed}; {len(photos)} picture{'s' if len(photos) > 1 else ''} left", stacklevel=3)
     for p in photos:
         for note in p.notes:

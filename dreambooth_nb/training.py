@@ -190,7 +190,7 @@ def train(
     subject:Subject,                        # whom to learn
     model:str|Path|StableDiffusionPipeline='toyland', # as `load_pipeline`, or a loaded pipeline, which stays as it is
     output_dir:str|Path|None=None,          # gets the pipeline, metrics.csv and class_images/; None keeps all in memory
-    max_train_steps:int=300,                # optimiser steps
+    max_train_steps:int=400,                # optimiser steps
     learning_rate:float|None=None,          # None: 1e-4 for the embedded model, otherwise diffusers' 5e-6
     train_batch_size:int=4,                 # instance samples per step, and as many class samples
     train_text_encoder:bool=True,           # else the UNet alone
