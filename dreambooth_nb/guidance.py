@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import InputError
+from .core import InputError, bf16_in_hardware
 from .diffusion import NOISE_SETTINGS
 from .pipeline import StableDiffusionPipeline, UNet2DConditionModel, decode_latents, encode_prompt
 
@@ -99,9 +99,7 @@ def _autocast(unet, precision):
     "A context in which the UNet computes in the wished precision."
     if precision not in PRECISIONS: raise InputError(f"precision={precision!r}: choose one of {', '.join(PRECISIONS)}")
     device = unet.device.type
-    if precision == 'auto':
-        bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() if device == 'cpu' else device == 'cuda' and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = 'bf16' if bf16 and unet.dtype == torch.float32 else 'fp32'
+    if precision == 'auto': precision = 'bf16' if unet.dtype == torch.float32 and bf16_in_hardware(unet.device) else 'fp32'
     return torch.autocast(device, torch.bfloat16, enabled=precision == 'bf16', cache_enabled=False)
 
 # %% ../nbs/04_guidance.ipynb #55e8aa8d
@@ -129,12 +127,12 @@ def denoise(
 # %% ../nbs/04_guidance.ipynb #4ee57d47
 @contextmanager
 def _inference(pipeline)->Iterator[None]:
-    "Evaluation mode without gradients; afterwards every module is in the mode it was in."
+    "Evaluation mode, no gradients, no autocast from outside; afterwards every module is in the mode it was in."
     parts = [p for p in pipeline.components.values() if isinstance(p, nn.Module)]
     modes = [(m, m.training) for p in parts for m in p.modules()]
     try:
         for p in parts: p.eval()
-        with torch.inference_mode(): yield
+        with torch.inference_mode(), torch.autocast(pipeline.unet.device.type, enabled=False): yield
     finally:
         for m, training in modes: m.training = training
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'PARTS', 'load_pipeline', 'parameter_table', 'truncated_text', 'tokenize', 'encode_prompt', 'encode_images',
-           'decode_latents', 'save_pipeline']
+           'decode_latents', 'text_encoder_names', 'save_pipeline']
 
 # %% ../nbs/02_pipeline.ipynb #cbc65be8
 import json
@@ -19,9 +19,10 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import HfApi
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL import Image
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .core import InputError, default_device, image_grid, replacing_folder, to_images, to_tensor
@@ -73,24 +74,25 @@ def _check_folder(folder, given):
         raise InputError(f"model={given}: the {part} is missing or half-copied (no {part}/{patterns[0]}); copy the folder again")
 
 # %% ../nbs/02_pipeline.ipynb #835303aa
-def _fetch(name):
+def _fetch(name, revision, variant):
     "Bring a model of the hub into the local cache, or find it there; give its folder."
-    try: HfApi().model_info(name, timeout=5)
+    try: HfApi().model_info(name, revision=revision, timeout=5)
     except GatedRepoError: raise InputError(f'model={name}: its owner asks for a login; accept the licence on its page, run `hf auth login`, and try again') from None
+    except RevisionNotFoundError: raise InputError(f'revision={revision}: {name} has no such branch, tag or commit; leave it out for the main one') from None
     except RepositoryNotFoundError: raise InputError(f"model={name}: no such folder here and no such model on the hub; check the name, or use 'toyland', the embedded model") from None
     except Exception: reachable = False  # offline mode, no network, a proxy, an error of the server
     else: reachable = True
-    try: return Path(StableDiffusionPipeline.download(name, local_files_only=not reachable, use_safetensors=True, safety_checker=None, feature_extractor=None))
+    try: return Path(StableDiffusionPipeline.download(name, revision=revision, variant=variant, local_files_only=not reachable, use_safetensors=True, safety_checker=None, feature_extractor=None))
     except Exception as e:
         why = _first_line(e) if reachable else 'no such folder here, the hub cannot be reached and the local cache does not have it'
         raise InputError(f"model={name}: {why}; connect to the network once, or use 'toyland', the embedded model") from None
 
 _NO_CHECKER = dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 
-def _open_folder(folder, given):
+def _open_folder(folder, given, variant):
     "Open a pipeline folder."
     _check_folder(folder, given)
-    try: return StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True, **_NO_CHECKER)
+    try: return StableDiffusionPipeline.from_pretrained(folder, variant=variant, use_safetensors=True, local_files_only=True, **_NO_CHECKER)
     except Exception as e: raise InputError(f'model={given}: cannot be opened ({_first_line(e)}); copy or save it again') from None
 
 def _open_file(path):
@@ -130,14 +132,16 @@ def load_pipeline(
     model:str|Path='toyland',           # 'toyland' (embedded), a pipeline folder, a hub id, or a single .safetensors file
     dtype:torch.dtype=torch.float32,    # of the weights in memory, whatever it is on disk
     device:torch.device|str|None=None,  # where to put them; None: the best device of this machine
+    revision:str|None=None,             # of a model on the hub: branch, tag or commit; None: its main branch
+    variant:str|None=None,              # of the weight files, such as 'fp16'
 )->StableDiffusionPipeline: # in evaluation mode, without safety checker
     "Load a Stable Diffusion pipeline, quietly."
     device, path = _place(dtype, device), Path(str(model)).expanduser()
     if str(model) == 'toyland': path = MODELS/'toyland'
-    elif not path.exists() and re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', str(model)): path = _fetch(str(model))
+    elif not path.exists() and re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', str(model)): path = _fetch(str(model), revision, variant)
     elif not path.exists() or not str(model).strip():
         raise InputError(f"model={model}: no such model; 'toyland' is embedded, otherwise give an existing pipeline folder or .safetensors file, or a hub id (owner/name)")
-    with _quiet(): pipeline = _open_folder(path, model) if path.is_dir() else _open_file(path)
+    with _quiet(): pipeline = _open_folder(path, model, variant) if path.is_dir() else _open_file(path)
     for part in pipeline.components.values():
         if isinstance(part, nn.Module): nn.Module.to(part, device, dtype)
     pipeline.set_progress_bar_config(disable=True)
@@ -224,6 +228,19 @@ def _forget_paths(folder):
             path.write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
 
 # %% ../nbs/02_pipeline.ipynb #d6de083d
+def text_encoder_names(
+    weights:dict[str, Tensor], # by their names in a CLIP text encoder, with or without prefix
+)->dict[str, Tensor]: # the same, every name with the prefix
+    "Name a text encoder's weights as every program expects them in a file."
+    return {'text_model.' + name.removeprefix('text_model.'): weight for name, weight in weights.items()}
+
+def _name_text_encoder(folder):
+    "Rewrite a saved text encoder's file if its names lack the prefix."
+    for path in (folder/'text_encoder').glob('*.safetensors'):
+        weights = load_file(path)
+        if weights.keys() != (named := text_encoder_names(weights)).keys(): save_file(named, path, metadata={'format': 'pt'})
+
+# %% ../nbs/02_pipeline.ipynb #399c9094
 def save_pipeline(
     pipeline:StableDiffusionPipeline,   # stays as it is
     folder:str|Path,                    # other entries that it has stay
@@ -234,3 +251,4 @@ def save_pipeline(
     with replacing_folder(folder) as temporary, _quiet():
         (pipeline if dtype is None else _in_precision(pipeline, dtype)).save_pretrained(temporary, safe_serialization=True)
         _forget_paths(temporary)
+        _name_text_encoder(temporary)
