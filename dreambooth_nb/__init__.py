@@ -7,7 +7,8 @@ from importlib import import_module
 _MODULES = {  # public name -> the module that defines it
     'Subject': 'subject', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'draw': 'toyland',
     'load_pipeline': 'pipeline', 'save_pipeline': 'pipeline', 'generate': 'guidance',
-    'train': 'training', 'demo': 'evaluation', 'load_judge': 'evaluation'}
+    'find_identifiers': 'subject', 'class_images': 'prior', 'forecast_memory': 'freezing', 'TrainingConfig': 'config',
+    'train': 'training', 'plot_history': 'training', 'demo': 'evaluation', 'load_judge': 'evaluation'}
 __all__ = [*_MODULES, '__version__']
 
 def __getattr__(name):

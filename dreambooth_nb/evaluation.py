@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['ANSWERS', 'GUIDANCE_SCALE', 'Judge', 'save_judge', 'load_judge', 'embed', 'read', 'truth', 'reading_accuracy',
            'subject_fidelity', 'prompt_fidelity', 'diversity', 'bootstrap_interval', 'Measurement', 'measure',
-           'summary', 'demo_figure', 'demo']
+           'validator', 'summary', 'demo_figure', 'demo']
 
 # %% ../nbs/11_evaluation.ipynb #e585bae3
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from .core import image_grid, replacing_file, to_tensor, writable_folder
 from .guidance import generate
@@ -186,9 +188,27 @@ def measure(
     scores['contexts'] = {c: sum(right[i*per_context:(i+1)*per_context])/per_context for i, c in enumerate(CONTEXTS)}
     return Measurement(of_subject, of_class, {c: placed[i*per_context:(i+1)*per_context] for i, c in enumerate(CONTEXTS)}, scores)
 
-# %% ../nbs/11_evaluation.ipynb #c10032c0
+# %% ../nbs/11_evaluation.ipynb #8016188a
 GUIDANCE_SCALE = 4. # at which the judge reads the embedded model's pictures best, see 20_pretraining
 
+def validator(
+    subject:Subject,                    # being learned
+    judge:Judge,                        # who judges
+    base:StableDiffusionPipeline,       # before training: what the class looked like
+    num_images:int=8,                   # of the subject, and of the class
+    references:Sequence[Image.Image]|None=None, # pictures of the subject to compare with; None: those it is trained on
+    **how,                              # passed to `generate`
+)->Callable[[StableDiffusionPipeline], dict[str, float]]: # for `train`'s `validate`: subject_fidelity, pres, and 'score', their difference to the start
+    "Make a validation that looks at pictures."
+    draw = lambda pipeline, prompt: generate(pipeline, prompt, num_images, seed=2000, progress=False, **dict(guidance_scale=GUIDANCE_SCALE, precision='auto') | how)
+    likeness = lambda images: subject_fidelity(judge, images, references or subject.images).mean().item()
+    before = cache(lambda: likeness(draw(base, subject.class_prompt)))
+    def validate(pipeline):
+        fidelity, pres = (likeness(draw(pipeline, prompt)) for prompt in (subject.instance_prompt, subject.class_prompt))
+        return dict(subject_fidelity=fidelity, pres=pres, score=fidelity - max(0., pres - before()))
+    return validate
+
+# %% ../nbs/11_evaluation.ipynb #c10032c0
 def summary(
     report:dict, # from `demo`
 )->str: # four lines
@@ -243,7 +263,8 @@ def demo(
     prior = class_images(base, who.class_prompt, seed=seed, guidance_scale=GUIDANCE_SCALE, progress=progress)
     how = dict(model=base, seed=seed, progress=progress)
     pipelines = dict(base=base, without_prior=train(who, with_prior_preservation=False, **how).pipeline, with_prior=train(who, prior=prior, **how).pipeline)
-    measured = {name: measure(p, who, judge, references, progress=progress, guidance_scale=GUIDANCE_SCALE, precision='auto') for name, p in pipelines.items()}
+    measured = {name: measure(p, who, judge, references, progress=False, guidance_scale=GUIDANCE_SCALE, precision='auto')
+                for name, p in tqdm(pipelines.items(), desc='drawing with each model', disable=not progress)}
     report = dict(subject=subject, seed=seed, **{name: m.scores for name, m in measured.items()}, seconds=round(time.perf_counter() - started, 1),
                   versions={p: version(p) for p in ('dreambooth_nb', 'torch', 'diffusers', 'transformers', 'lightning')})
     figure = demo_figure(who, measured, summary(report))

@@ -11,8 +11,10 @@ import json
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from PIL import Image
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from .core import InputError, replacing_file, writable_folder
 from .diffusion import per_sample_loss
@@ -55,53 +57,83 @@ def _sha256(path): return hashlib.sha256(path.read_bytes()).hexdigest()
 
 # %% ../nbs/06_prior.ipynb #bbd9ae6c
 def _read_manifest(folder, settings):
-    "The images that a folder holds, checked against the settings and their hashes."
+    "The images that a folder holds, by seed, checked against the settings and their hashes."
     path = folder/'manifest.json'
-    if not path.exists(): return []
-    manifest = json.loads(path.read_text(encoding='utf-8'))
+    if not path.exists(): return {}
+    try: manifest = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError: raise InputError(f'class_data_dir={folder}: manifest.json cannot be read; delete the folder, and the images are drawn again') from None
     for key, value in settings.items():
         if manifest['settings'].get(key) != value:
             raise InputError(f"class_data_dir={str(folder)!r} holds images with {key}={manifest['settings'].get(key)!r}, but {key}={value!r} "
                              'is asked for; choose another folder or delete this one')
-    return [i for i in manifest['images'] if (folder/i['file']).exists() and _sha256(folder/i['file']) == i['sha256']]
+    return {i['seed']: i for i in manifest['images'] if (folder/i['file']).exists() and _sha256(folder/i['file']) == i['sha256']}
+
+def _keep(folder, images, settings, kept):
+    "Write class images by their seeds, then the manifest that names them."
+    for seed, image in images.items():
+        path = folder/f'class-{seed:06d}.png'
+        with replacing_file(path) as temporary: image.save(temporary, format='PNG')
+        kept[seed] = dict(file=path.name, seed=seed, sha256=_sha256(path))
+    with replacing_file(folder/'manifest.json') as path:
+        path.write_text(json.dumps(dict(settings=settings, images=[kept[s] for s in sorted(kept)]), indent=1), encoding='utf-8')
 
 # %% ../nbs/06_prior.ipynb #e61442cf
+def _runs(numbers):
+    "The runs of neighbours in ascending numbers."
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return [range(first, last + 1) for first, last in zip(starts, ends)]
+
+def _process():
+    "The number of this process, and how many there are."
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+def _share(drawn):
+    "What all processes drew."
+    if _process()[1] == 1: return drawn
+    everyone = [None]*_process()[1]
+    dist.all_gather_object(everyone, drawn)
+    return {seed: image for one in everyone for seed, image in one.items()}
+
+def _draw(missing, draw, batch_size, progress):
+    "Draw pictures batch by batch, on all processes; give each round's by seed."
+    rank, world_size = _process()
+    with tqdm(total=len(missing), desc='class images', disable=not progress or rank > 0 or not missing) as bar:
+        for start in range(0, len(missing), batch_size*world_size):
+            together = missing[start:start + batch_size*world_size]
+            mine = together[rank*batch_size:(rank + 1)*batch_size]
+            yield _share({seed: image for seeds in _runs(mine) for seed, image in zip(seeds, draw(seeds))})
+            bar.update(len(together))
+
+# %% ../nbs/06_prior.ipynb #3f871aea
 def class_images(
     pipeline:StableDiffusionPipeline,   # the pretrained model
-    class_prompt:str,                   # such as 'a photo of a dog'
+    class_prompt:str|list[str],         # such as 'a photo of a dog'; several take turns
     num_class_images:int=100,           # in all
     class_data_dir:str|Path|None=None,  # kept there as PNG with manifest.json and topped up; a folder of your own pictures is used as it is; None keeps nothing
     seed:int=0,                         # picture i starts from seed + i
     guidance_scale:float=7.5,           # how closely the pictures follow the prompt
     num_inference_steps:int=25,         # of the sampler
-    batch_size:int=32,                  # pictures at a time
+    batch_size:int|None=None,           # pictures at a time; None: as `generate`
+    precision:str='auto',               # as `generate`
+    first:int=0,                        # number of the first picture; a refresh goes on where the last pictures ended
+    model:str|None=None,                # its `fingerprint`, for the manifest; None: taken now
     progress:bool=True,                 # show a bar
 )->list[Image.Image]: # num_class_images pictures
     "Let the model draw its own class: what prior preservation holds on to (section 3.3)."
     if num_class_images < 1: raise InputError(f'num_class_images={num_class_images}: at least 1 is needed; or train without prior preservation')
-    settings = dict(model=fingerprint(pipeline), prompt=class_prompt, seed=seed, scheduler=type(pipeline.scheduler).__name__,
+    prompts = [class_prompt] if isinstance(class_prompt, str) else list(class_prompt)
+    folder, kept, images = class_data_dir and writable_folder(class_data_dir, 'class_data_dir'), {}, {}
+    if folder and not (folder/'manifest.json').exists() and any(folder.glob('[!.]*')):
+        if len(prompts) > 1: raise InputError(f'class_prompt: {len(prompts)} prompts, but class_data_dir={folder} has pictures of your own; give the one prompt that describes them')
+        return [photo.image for photo in load_photos(folder, argument='class_data_dir')[0]]
+    settings = dict(model=model or fingerprint(pipeline), prompt=prompts[0] if len(prompts) == 1 else prompts, seed=seed, scheduler=type(pipeline.scheduler).__name__,
                     num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
-    draw = lambda start, n: generate(pipeline, class_prompt, n, seed=seed + start, guidance_scale=guidance_scale,
-        num_inference_steps=num_inference_steps, batch_size=batch_size, precision='auto', progress=progress)
-    if class_data_dir is None: return draw(0, num_class_images)
-    folder = writable_folder(class_data_dir, 'class_data_dir')
-    if not (folder/'manifest.json').exists() and any(folder.glob('[!.]*')): return [photo.image for photo in load_photos(folder, argument='class_data_dir')[0]]
-    kept = {i['seed']: i for i in _read_manifest(folder, settings)}
-    wanted = range(seed, seed + num_class_images)
-    for first, n in _runs([s for s in wanted if s not in kept]):
-        for s, image in zip(range(first, first + n), draw(first - seed, n)): kept[s] = _keep(folder, s, image)
-        with replacing_file(folder/'manifest.json') as path:
-            path.write_text(json.dumps(dict(settings=settings, images=[kept[s] for s in sorted(kept)]), indent=1), encoding='utf-8')
-    return [Image.open(folder/kept[s]['file']).convert('RGB') for s in wanted]
-
-def _runs(numbers):
-    "The runs of neighbours in ascending numbers, as (first, how many)."
-    starts = [n for n in numbers if n - 1 not in numbers]
-    ends = [n for n in numbers if n + 1 not in numbers]
-    return [(first, last - first + 1) for first, last in zip(starts, ends)]
-
-def _keep(folder, seed, image):
-    "Write one class image; return its line of the manifest."
-    path = folder/f'class-{seed:06d}.png'
-    with replacing_file(path) as temporary: image.save(temporary, format='PNG')
-    return dict(file=path.name, seed=seed, sha256=_sha256(path))
+    draw = lambda seeds: generate(pipeline, [prompts[(s - seed) % len(prompts)] for s in seeds], seed=seeds[0], guidance_scale=guidance_scale,
+        num_inference_steps=num_inference_steps, batch_size=batch_size, precision=precision, progress=False)
+    if folder: kept = _read_manifest(folder, settings)
+    wanted = range(seed + first, seed + first + num_class_images)
+    for drawn in _draw([s for s in wanted if s not in kept], draw, batch_size or 32, progress):
+        images |= drawn
+        if folder and _process()[0] == 0: _keep(folder, drawn, settings, kept)
+    return [images[s] if s in images else Image.open(folder/kept[s]['file']).convert('RGB') for s in wanted]
