@@ -673,6 +673,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training._start': ('training.html#_start', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training._strategy': ('training.html#_strategy', 'dreambooth_nb/training.py'),
+                                        'dreambooth_nb.training._validated': ('training.html#_validated', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training._validation_loss': ( 'training.html#_validation_loss',
                                                                                      'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training._write_rows': ('training.html#_write_rows', 'dreambooth_nb/training.py'),

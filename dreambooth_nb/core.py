@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')  # torch reads it at its first allocation: large tensors in large pages, which the kernel hands out faster
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont

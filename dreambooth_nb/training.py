@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .checkpointing import checkpoint_facts, find_checkpoint, load_checkpoint, save_checkpoint, save_weights
+from .checkpointing import checkpoint_facts, find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint, save_weights
 from .config import (TrainingConfig, check_config, check_resume, lightning_precision, make_config, num_processes, save_config, subject_settings, training_steps, uses_8bit,
     validation_every, what_trains)
 from .core import InputError, bf16_in_hardware, default_device, generator_for, image_grid, replacing_file, seed_for, writable_folder
@@ -63,7 +63,8 @@ def latent_distribution(
     pictures:Tensor,    # (n, 3, h, w), -1 to 1
 )->tuple[Tensor, Tensor]: # mean and deviation of the scaled latents, (n, 4, h/f, w/f), on the VAE's device
     "Encode pictures once; every training step still draws its latents from the posterior."
-    parts = [vae.encode(p.to(vae.device, vae.dtype)).latent_dist for p in pictures.split(16)]
+    with torch.autocast(vae.device.type, enabled=False):    # half precision overflows in some VAEs
+        parts = [vae.encode(p.to(vae.device, vae.dtype)).latent_dist for p in pictures.split(16)]
     scale = vae.config.scaling_factor
     return torch.cat([p.mean.float() for p in parts])*scale, torch.cat([p.std.float() for p in parts])*scale
 
@@ -523,8 +524,9 @@ class Validation(EachStep):
         output_dir:Path|None=None,  # gets samples/ and validation.csv
         validate:Callable[[StableDiffusionPipeline], dict[str, float]]|None=None, # further numbers; its 'score' decides which checkpoint is best
         average:Average|None=None,  # its weights are looked at
+        scores:dict[int, dict[str, float]]|None=None, # of steps that are done already
     ):
-        self.folder, self.validate, self.average, self.scores = output_dir, validate, average, {}
+        self.folder, self.validate, self.average, self.scores = output_dir, validate, average, dict(scores or {})
 
     def on_step_end(self, trainer, module, step):
         if is_due(step, module.config.validation_steps, module.config.max_train_steps): self.measure(trainer, module, step, True)
@@ -595,13 +597,13 @@ class Checkpoints(EachStep):
         module:DreamBooth,
         step:int, # now
     )->None:
-        "Write checkpoint-<step>, unless it is the last thing that was done; note whether it is the best."
+        "Write checkpoint-<step>, unless it is the last thing that was done; note whether it is the best, unless somebody waits for the end."
         self.history.flush(trainer, module)
-        scores = self.validation.measure(trainer, module, step)
+        scores = {} if self.interrupted else self.validation.measure(trainer, module, step)
         if trainer.is_global_zero and step not in (0, self.saved):
             state = dict(config=asdict(module.config), model=self.model, lr_scheduler=trainer.lr_scheduler_configs[0].scheduler.state_dict(), scaler=trainer.precision_plugin.state_dict(), validation=scores)
             save_checkpoint(self.folder, step, module.pipeline, module.trained, trainer.optimizers[0], state, self.average.tensors() if self.average else None,
-                            module.config.checkpoints_total_limit, scores.get('score', scores['val_loss']), lower_is_better='score' not in scores)
+                            module.config.checkpoints_total_limit, scores.get('score', scores.get('val_loss')), lower_is_better='score' not in scores)
         self.saved = step
         trainer.strategy.barrier()
 
@@ -634,6 +636,7 @@ def make_loggers(
     if config.report_to in ('wandb', 'all'):
         try: loggers.append(WandbLogger(name=folder.name, save_dir=logs, project='dreambooth', resume='allow', id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]))
         except ImportError: raise InputError("report_to=wandb: needs Weights & Biases; pip install 'dreambooth_nb[wandb]', or use tensorboard") from None
+    for logger in loggers: logger.log_hyperparams({name: value for name, value in asdict(config).items() if value is not None})
     return loggers
 
 def log_picture(
@@ -761,6 +764,11 @@ def _start(resume_from, config, model):
         raise InputError(f"max_train_steps={config.max_train_steps}: {resume_from.name} has done {facts['step']} steps already; give more, or resume from an earlier one")
     return facts['step']
 
+def _validated(folder, start):
+    "The validations of the steps that are done already."
+    if not start or not (folder/'validation.csv').exists(): return {}
+    return {row['step']: {k: v for k, v in row.items() if k != 'step'} for row in read_history(folder/'validation.csv') if row['step'] <= start}
+
 def save_run(
     run:Run, # from `train`, with output_dir
 )->None:
@@ -822,6 +830,8 @@ def train(
     full = _complete(config, pipeline, subjects)
     base = fingerprint(pipeline)
     start = _start(resume_from, full, base)
+    if folder and resume_from is None and (there := list_checkpoints(folder)):
+        warnings.warn(f'output_dir={folder}: holds {there[-1].name} of an earlier run, which this one replaces; to go on from it, give resume_from_checkpoint=latest', stacklevel=2)
     if folder and rank_zero_only.rank == 0:
         _keep_pictures(subjects, folder/'instance_images')
         save_config(config, folder/'config.yaml')
@@ -830,11 +840,12 @@ def train(
     trained = select_trainable(pipeline, full.trainable, full.trainable_pattern, [s.identifier for s in subjects], full.rank, full.lora_alpha, full.lora_dropout, full.seed)
     history = History(folder and folder/'metrics.csv', read_history(folder/'metrics.csv', start) if start else (), progress)
     average = [Average(trained, full.ema_decay)] if full.use_ema else []
-    validation = Validation(folder, validate, *average)
+    validation = Validation(folder, validate, *average, scores=_validated(folder, start))
     checkpoints = [Checkpoints(folder, history, validation, average[0] if average else None, base, resume_from)] if folder else []
     fit(DreamBooth(pipeline, trained, full, start=start), pictures, [*refresh, *average, history, validation, *checkpoints], make_loggers(full, folder, start))
     if any(c.interrupted for c in checkpoints):
-        stopped = KeyboardInterrupt(f'stopped after step {checkpoints[0].saved}; to go on, give resume_from_checkpoint=latest and the same settings')
+        done = checkpoints[0].saved
+        stopped = KeyboardInterrupt(f'stopped after step {done}; to go on, give resume_from_checkpoint=latest and the same settings' if done else 'stopped before the first step was done')
         stopped.signum = checkpoints[0].interrupted[0]
         raise stopped
     if average: average[0].model.copy_to(trained.values())
