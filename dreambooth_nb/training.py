@@ -501,18 +501,19 @@ def validation_losses(
     totals = {}
     for part, pools in dict(instance=data.instance, prior=data.prior).items():
         chosen = [(pool.first + i*pool.views, pool.prompts[i]) for pool in pools if not pool.images for i in range(min(len(pool), pictures))]
-        losses = [_validation_loss(module, row, prompt, where, part) for row, prompt in chosen]
+        losses = [_validation_loss(module, row, prompt, where) for row, prompt in chosen]
         totals[f'val_loss_{part}'] = sum(losses)/len(losses) if losses else 0.
     return dict(val_loss=totals['val_loss_instance'] + module.config.prior_loss_weight*totals['val_loss_prior']) | totals
 
-def _validation_loss(module, row, prompt, timesteps, part):
+def _validation_loss(module, row, prompt, timesteps):
     "The loss of one picture at all timesteps."
     noise = torch.stack([torch.randn(module.data.shape, generator=generator_for(0, 'validation', int(row), int(t))) for t in timesteps])
     batch = dict(row=torch.full_like(timesteps, row), prompt=torch.full_like(timesteps, prompt), noise=noise, posterior_noise=torch.zeros_like(noise), timesteps=timesteps)
     batch = {k: v.to(module.device) for k, v in batch.items()}
+    latents = module.latents(batch)
     with module.trainer.precision_plugin.forward_context():
-        pred = module.unet(module.noise_scheduler.add_noise(module.latents(batch), batch['noise'], batch['timesteps']), batch['timesteps'], module.encoder_hidden_states(batch['prompt'])).sample
-    target = training_target(module.noise_scheduler, module.latents(batch), batch['noise'], batch['timesteps'])
+        pred = module.unet(module.noise_scheduler.add_noise(latents, batch['noise'], batch['timesteps']), batch['timesteps'], module.encoder_hidden_states(batch['prompt'])).sample
+    target = training_target(module.noise_scheduler, latents, batch['noise'], batch['timesteps'])
     return per_sample_loss(pred, target).mean().item()
 
 # %% ../nbs/10_training.ipynb #aabf8f12
