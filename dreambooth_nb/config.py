@@ -135,7 +135,7 @@ class TrainingConfig:
     accelerator:Literal['auto', 'cpu', 'gpu', 'cuda', 'mps']='auto' # Lightning's: what to compute on
     devices:Count|Devices=1                                     # Lightning's: how many, which (such as 0,2) or 'auto' for all
     num_nodes:Count=1                                       # Lightning's: machines
-    strategy:Literal['auto', 'ddp', 'ddp_find_unused_parameters_true']='auto' # Lightning's: how several devices share the work
+    strategy:Literal['auto', 'ddp', 'ddp_find_unused_parameters_true', 'fsdp']='auto' # how several devices share the work; fsdp splits weights and optimiser over them (FSDP2)
     allow_tf32:bool=False                                   # faster, coarser matrix products on NVIDIA GPUs from Ampere on
     torch_compile:bool=False                                # compile the UNet: minutes at the start, faster steps
 
@@ -165,7 +165,6 @@ def nearest(
     near = difflib.get_close_matches(name, [n for n in names if all(p in n for p in pieces)], 1, 0) or difflib.get_close_matches(name, names, 1, .7)
     return f'; did you mean {near[0]}?' if near else ''
 
-# %% ../nbs/08_config.ipynb #cbe14503
 @lru_cache(maxsize=None)
 def _reader(hint):
     "A parser of one value."
@@ -458,12 +457,18 @@ def _training_problems(c):
     except re.error as e: yield f'trainable_pattern={c.trainable_pattern!r}: is no regular expression ({e}); such as to_k|to_v'
     if c.output_dir is None and c.resume_from_checkpoint: yield f'resume_from_checkpoint={c.resume_from_checkpoint}: without output_dir there are no checkpoints; give the output_dir of the run'
 
+def _refused_by_fsdp(c):
+    "The first setting that works on whole weights only."
+    others = {'torch_compile=True': c.torch_compile, 'use_8bit_adam': uses_8bit(c), 'mixed_precision=fp16': lightning_precision(c) == '16-mixed'}
+    return next((name for name, given in others.items() if given), None)
+
 def _machine_problems(c):
     "What this machine, or Lightning, cannot do."
     on_cpu = c.accelerator == 'cpu' or c.accelerator == 'auto' and not _has_gpu(c)
     if lightning_precision(c) == '16-mixed' and on_cpu: yield f"{'precision=16-mixed' if c.precision else 'mixed_precision=fp16'}: cannot be trained on a CPU; choose bf16 or no"
     if c.accelerator == 'mps' and num_processes(c) != 1: yield f'devices={c.devices}: accelerator=mps has one device; leave devices out'
     if uses_8bit(c) and on_cpu: yield f"{'use_8bit_adam=True' if c.use_8bit_adam else 'optimizer=adamw_8bit'}: needs a CUDA GPU; choose optimizer=adamw"
+    if c.strategy == 'fsdp' and (other := _refused_by_fsdp(c)): yield f'strategy=fsdp: does not go with {other}; leave one of them out'
     if uses_8bit(c) and not importlib.util.find_spec('bitsandbytes'): yield 'use_8bit_adam=True: bitsandbytes is not installed; pip install "dreambooth_nb[eightbit]"'
     if c.report_to in ('wandb', 'all') and not importlib.util.find_spec('wandb'): yield f'report_to={c.report_to}: wandb is not installed; pip install "dreambooth_nb[wandb]", or choose tensorboard'
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LOSSES', 'DRAWING_PRECISION', 'SAMPLERS', 'BOOK', 'latent_distribution', 'Pool', 'TrainingData', 'StepBatches',
-           'DreamBooth', 'make_optimizer', 'training_precision', 'Pictures', 'training_resolution', 'EachStep',
-           'is_due', 'History', 'read_history', 'blame', 'Average', 'PriorRefresh', 'validation_losses', 'Validation',
-           'Checkpoints', 'ending_gently', 'make_loggers', 'log_picture', 'fit', 'Run', 'default_learning_rate',
-           'save_run', 'model_card', 'train', 'plot_history']
+           'DreamBooth', 'hollow_copy', 'make_optimizer', 'training_precision', 'Pictures', 'training_resolution',
+           'EachStep', 'is_due', 'History', 'read_history', 'blame', 'Average', 'PriorRefresh', 'validation_losses',
+           'Validation', 'Checkpoints', 'ending_gently', 'make_loggers', 'log_picture', 'fit', 'Run',
+           'default_learning_rate', 'save_run', 'model_card', 'train', 'plot_history']
 
 # %% ../nbs/10_training.ipynb #f1d6817e
 import csv
@@ -31,15 +31,18 @@ import torch
 from fastcore.basics import patch
 from fastcore.meta import delegates
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from matplotlib import pyplot as plt
 from PIL import Image
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .checkpointing import checkpoint_facts, find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint, save_weights
+from .checkpointing import checkpoint_facts, find_checkpoint, list_checkpoints, load_checkpoint, optimizer_tensors, save_checkpoint, save_weights, whole, whole_weights
 from .config import (TrainingConfig, check_config, check_resume, lightning_precision, make_config, num_processes, save_config, subject_settings, training_steps, uses_8bit,
     validation_every, what_trains)
 from .core import InputError, bf16_in_hardware, default_device, generator_for, image_grid, replacing_file, seed_for, writable_folder
@@ -169,7 +172,7 @@ class DreamBooth(L.LightningModule):
         self.predict = (torch.compile(pipeline.unet) if config.torch_compile else pipeline.unet).__call__
         if any(name.startswith('text_encoder.') for name in trained): self.text_encoder = pipeline.text_encoder
         set_gradient_checkpointing(pipeline, config.gradient_checkpointing)
-        self.embeddings, self.losses_of_step, self.grad_norm = None, [], torch.tensor(0.)
+        self.embeddings, self.losses_of_step, self.grad_norm, self.hollow = None, [], torch.tensor(0.), {}
 
     @property
     def step(self): return self.start + (self.trainer.global_step if self._trainer else 0)  # optimiser steps that are done
@@ -212,7 +215,7 @@ def latents(self:DreamBooth,
     if 'pictures' not in batch: return self.data.mean[rows] + self.data.std[rows]*batch['posterior_noise']
     cached, distribution = rows >= 0, latent_distribution(self.pipeline.vae, batch['pictures'])
     mean, std = torch.empty_like(batch['noise']), torch.empty_like(batch['noise'])
-    for whole, stored, new in zip((mean, std), (self.data.mean, self.data.std), distribution): whole[cached], whole[~cached] = stored[rows[cached]], new
+    for target, stored, new in zip((mean, std), (self.data.mean, self.data.std), distribution): target[cached], target[~cached] = stored[rows[cached]], new
     return mean + std*batch['posterior_noise']
 
 @patch
@@ -241,7 +244,7 @@ def training_step(self:DreamBooth, batch, batch_idx):
 def configure_gradient_clipping(self:DreamBooth, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
     "Clip the norm of all trained parameters' gradients together, and remember it."
     parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-    self.grad_norm = nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf)
+    self.grad_norm = whole(nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf))
 
 @patch
 def configure_optimizers(self:DreamBooth):
@@ -251,6 +254,45 @@ def configure_optimizers(self:DreamBooth):
     return dict(optimizer=optimizer, lr_scheduler=dict(scheduler=schedule, interval='step'))
 
 LOSSES = ('loss', 'loss_instance', 'loss_prior')
+
+# %% ../nbs/10_training.ipynb #967a533d
+_BLOCKS = ('BasicTransformerBlock', 'ResnetBlock2D', 'CLIPEncoderLayer')   # gathered one at a time
+
+def hollow_copy(
+    model:nn.Module, # any
+)->nn.Module: # the same without its parameters' memory
+    "Copy a model's structure."
+    return deepcopy(model, {id(p): nn.Parameter(torch.empty_like(p, device='meta'), p.requires_grad) for p in model.parameters()})
+
+@patch(as_prop=True)
+def is_split(self:DreamBooth)->bool: return bool(self.hollow)
+
+@patch
+def configure_model(self:DreamBooth):
+    "Split what is trained over the processes, if the strategy asks for it."
+    if self.device_mesh is None or self.is_split: return
+    for part in ('unet', 'text_encoder')[:1 + bool(self.text_encoder)]:
+        model = getattr(self.pipeline, part)
+        self.hollow[part] = hollow_copy(model)
+        for block in [m for m in model.modules() if type(m).__name__ in _BLOCKS]: fully_shard(block, mesh=self.device_mesh['data_parallel'])
+        fully_shard(model, mesh=self.device_mesh['data_parallel'])
+    self._find_trained()
+
+@patch
+def join(self:DreamBooth)->None:
+    "Give the pipeline whole parts again; every process must call it."
+    for part, model in self.hollow.items():
+        model.load_state_dict({name: whole(tensor) for name, tensor in getattr(self.pipeline, part).state_dict().items()}, assign=True)
+        setattr(self.pipeline, part, model)
+    if self.is_split: self._find_trained()
+    self.hollow = {}
+
+@patch
+def _find_trained(self:DreamBooth):
+    "Name the parameters that the parts have now."
+    for name in self.trained:
+        part, rest = name.split('.', 1)
+        self.trained[name] = getattr(self.pipeline, part).get_parameter(rest)
 
 # %% ../nbs/10_training.ipynb #330f5d93
 def make_optimizer(
@@ -443,7 +485,7 @@ def blame(
 )->str: # one line
     "Say what is not a number any more, why, and what helps."
     what = 'the loss' if not math.isfinite(row['loss']) else 'the norm of the gradients'
-    broken = [name for name, p in module.trained.items() if not p.isfinite().all()]
+    broken = [name for name, p in module.trained.items() if not whole(p).isfinite().all()]
     if not (module.data.mean.isfinite().all() and module.data.std.isfinite().all()): why = 'the latents are not finite: the VAE overflows; load it in single precision'
     elif not math.isfinite(row['loss']) and not broken: why = f'the forward pass overflowed in {precision}; use mixed_precision=bf16 or no'
     else: why = f"the steps were too large ({len(broken)} weights are broken, {broken[0]} first); lower learning_rate={row['lr']:g}" if broken else f'the backward pass overflowed in {precision}; lower learning_rate or use mixed_precision=no'
@@ -456,19 +498,27 @@ class Average(EachStep):
         trained:dict[str, nn.Parameter],    # what is averaged
         ema_decay:float=.9999,              # upper limit; early steps average over fewer: (1 + step)/(10 + step)
     ):
-        self.trained, self.model = trained, EMAModel(trained.values(), decay=ema_decay)
+        self.trained, self.ema_decay, self.model = trained, ema_decay, None   # made when the weights are where they will be trained
 
-    def on_fit_start(self, trainer, module): self.model.to(module.device)
-    def on_step_end(self, trainer, module, step): self.model.step(self.trained.values())
-    def tensors(self): return dict(zip(self.trained, self.model.shadow_params))
+    def on_fit_start(self, trainer, module): self.model = EMAModel(self._own(), decay=self.ema_decay)
+    def on_step_end(self, trainer, module, step): self.model.step(self._own())
+    def copy_to_model(self): self.model.copy_to(self._own())
+
+    def _own(self):
+        "What this process holds of the weights: all, or its pieces."
+        return [p.to_local() if isinstance(p, DTensor) else p for p in self.trained.values()]
+
+    def tensors(self)->dict[str, Tensor]: # by full name, split as the weights are
+        as_split = lambda t, p: DTensor.from_local(t, p.device_mesh, p.placements, shape=p.shape, stride=p.stride()) if isinstance(p, DTensor) else t
+        return {name: as_split(t, p) for (name, p), t in zip(self.trained.items(), self.model.shadow_params)}
 
     @contextmanager
     def in_place(self)->Iterator[None]:
         "While it runs, the model has the averaged weights."
-        self.model.store(self.trained.values())
-        self.model.copy_to(self.trained.values())
+        self.model.store(self._own())
+        self.copy_to_model()
         try: yield
-        finally: self.model.restore(self.trained.values())
+        finally: self.model.restore(self._own())
 
 # %% ../nbs/10_training.ipynb #12cbb354
 class PriorRefresh(L.Callback):
@@ -542,7 +592,7 @@ class Validation(EachStep):
         if step not in self.scores:
             with self.average.in_place() if self.average else nullcontext():
                 self.scores[step] = validation_losses(module) | (self.validate(module.pipeline) if self.validate else {})
-                if draw and trainer.is_global_zero: self._draw(trainer, module, step)
+                if draw and (trainer.is_global_zero or module.is_split): self._draw(trainer, module, step)
             for logger in trainer.loggers: logger.log_metrics(self.scores[step], step)
             if self.folder and trainer.is_global_zero: self._write()
         return self.scores[step]
@@ -559,7 +609,7 @@ class Validation(EachStep):
         images = generate(module.pipeline, prompts[:4], c.num_validation_images, seed=c.seed, guidance_scale=c.validation_guidance_scale, scheduler=SAMPLERS[c.validation_scheduler], precision='auto', progress=False)
         module.pipeline.vae.to(where)
         grid = image_grid(images, c.num_validation_images, prompts[:4])
-        if self.folder:
+        if self.folder and trainer.is_global_zero:
             with replacing_file(self.folder/'samples'/f'step-{step:06d}.png') as path: grid.save(path, format='PNG')
         for logger in trainer.loggers: log_picture(logger, 'samples', grid, step)
 
@@ -581,7 +631,9 @@ class Checkpoints(EachStep):
         if self.resume_from is None: return
         state = load_checkpoint(self.resume_from, module.pipeline, module.trained, trainer.optimizers[0], self.average.tensors() if self.average else None)
         if self.average: self.average.model.optimization_step = module.start
-        trainer.lr_scheduler_configs[0].scheduler.load_state_dict(state['lr_scheduler'])
+        scheduler = trainer.lr_scheduler_configs[0].scheduler
+        scheduler.load_state_dict(state['lr_scheduler'])
+        for group, rate in zip(trainer.optimizers[0].param_groups, scheduler.get_last_lr()): group['lr'] = rate
         trainer.precision_plugin.load_state_dict(state['scaler'])
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
@@ -601,12 +653,19 @@ class Checkpoints(EachStep):
         "Write checkpoint-<step>, unless it is the last thing that was done; note whether it is the best, unless somebody waits for the end."
         self.history.flush(trainer, module)
         scores = {} if self.interrupted else self.validation.measure(trainer, module, step)
-        if trainer.is_global_zero and step not in (0, self.saved):
-            state = dict(config=asdict(module.config), model=self.model, lr_scheduler=trainer.lr_scheduler_configs[0].scheduler.state_dict(), scaler=trainer.precision_plugin.state_dict(), validation=scores)
-            save_checkpoint(self.folder, step, module.pipeline, module.trained, trainer.optimizers[0], state, self.average.tensors() if self.average else None,
-                            module.config.checkpoints_total_limit, scores.get('score', scores.get('val_loss')), lower_is_better='score' not in scores)
+        if step not in (0, self.saved): self._write(trainer, module, step, scores)
         self.saved = step
         trainer.strategy.barrier()
+
+    def _write(self, trainer, module, step, scores):
+        weights, optimizer, average = module.trained, trainer.optimizers[0], self.average.tensors() if self.average else None
+        if module.is_split:
+            weights, optimizer = whole_weights(module.pipeline, weights), {name: whole(t) for name, t in optimizer_tensors(optimizer, weights).items()}
+            average = average and {name: whole(t) for name, t in average.items()}
+        if trainer.is_global_zero:
+            state = dict(config=asdict(module.config), model=self.model, lr_scheduler=trainer.lr_scheduler_configs[0].scheduler.state_dict(), scaler=trainer.precision_plugin.state_dict(), validation=scores)
+            save_checkpoint(self.folder, step, module.pipeline, weights, optimizer, state, average,
+                            module.config.checkpoints_total_limit, scores.get('score', scores.get('val_loss')), lower_is_better='score' not in scores)
 
 # %% ../nbs/10_training.ipynb #49300906
 @contextmanager
@@ -666,7 +725,9 @@ def _quiet_lightning()->Iterator[None]:
 def _strategy(config):
     "Lightning's strategy; after the text encoder has stopped, DDP must look for parameters without gradient."
     if config.stop_text_encoder_training and num_processes(config) != 1 and config.strategy in ('auto', 'ddp'): return 'ddp_find_unused_parameters_true'
-    return config.strategy
+    if config.strategy != 'fsdp': return config.strategy
+    processes = num_processes(config) or config.num_nodes*torch.cuda.device_count()
+    return ModelParallelStrategy(data_parallel_size=processes, tensor_parallel_size=1)
 
 def fit(
     module:DreamBooth,                      # trained in place
@@ -843,13 +904,15 @@ def train(
     average = [Average(trained, full.ema_decay)] if full.use_ema else []
     validation = Validation(folder, validate, *average, scores=_validated(folder, start))
     checkpoints = [Checkpoints(folder, history, validation, average[0] if average else None, base, resume_from)] if folder else []
-    fit(DreamBooth(pipeline, trained, full, start=start), pictures, [*refresh, *average, history, validation, *checkpoints], make_loggers(full, folder, start))
+    module = DreamBooth(pipeline, trained, full, start=start)
+    fit(module, pictures, [*refresh, *average, history, validation, *checkpoints], make_loggers(full, folder, start))
     if any(c.interrupted for c in checkpoints):
         done = checkpoints[0].saved
         stopped = KeyboardInterrupt(f'stopped after step {done}; to go on, give resume_from_checkpoint=latest and the same settings' if done else 'stopped before the first step was done')
         stopped.signum = checkpoints[0].interrupted[0]
         raise stopped
-    if average: average[0].model.copy_to(trained.values())
+    if average: average[0].copy_to_model()
+    module.join()
     return _finish(Run(pipeline, subjects, history.rows, full, history.seconds, folder), trained)
 
 # %% ../nbs/10_training.ipynb #2358d46b
