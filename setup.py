@@ -8,11 +8,13 @@ here = Path(__file__).parent
 config = ConfigParser(delimiters=['='])
 with open(here/'settings.ini', encoding='utf-8') as f: config.read_file(f)  # read() would be silent about a missing file
 settings = config['DEFAULT']
+repository = settings['repository'].strip()
 extras = [key.removesuffix('_requirements') for key in settings if key.endswith('_requirements')]
 
 setup(
     name=settings['lib_name'], version=settings['version'], description=settings['description'],
     keywords=settings['keywords'].split(), author=settings['author'],
+    url=f'https://github.com/{repository}' if repository else None,
     license_expression=settings['license'], license_files=['LICENSE'],
     long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Education', 'Intended Audience :: Science/Research',

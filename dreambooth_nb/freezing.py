@@ -78,7 +78,6 @@ class TokenRows(nn.Embedding):
         rows = F.embedding(own.int().argmax(-1), self.rows).to(self.weight.dtype)
         return torch.where(own.any(-1, keepdim=True), rows, super().forward(input_ids))
 
-# %% ../nbs/07_freezing.ipynb #6379b8a4
 def _add_rows(pipeline, identifier):
     "Make the rows of one or several identifiers a parameter."
     words = [identifier] if isinstance(identifier, str) else list(identifier or [])
@@ -199,7 +198,6 @@ def parameter_groups(
     groups = [dict(params=[p for name, p in trained.items() if name.startswith(f'{part}.')], lr=lr, name=part) for part, lr in rates.items()]
     return [group for group in groups if group['params']]
 
-# %% ../nbs/07_freezing.ipynb #8e749919
 def merge_trained(
     pipeline:StableDiffusionPipeline, # changed in place
 )->StableDiffusionPipeline: # the same; plain weights, all frozen, in evaluation mode

@@ -504,7 +504,6 @@ def prompt(self:Subject,
     words = f'{self.identifier} {self.class_noun}'.strip() if with_identifier else f'{_article(self.class_noun)} {self.class_noun}'
     return template.replace('{}', words)
 
-# %% ../nbs/05_subject.ipynb #4af3c26b
 @patch(cls_method=True)
 def toyland(cls:Subject,
     name:str,               # one of `dreambooth_nb.toyland.SUBJECTS`

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-# %% ../nbs/01_toyland.ipynb #4090ef8b
 from .core import InputError
 
 # %% ../nbs/01_toyland.ipynb #43a8a3c9
@@ -73,7 +72,6 @@ def mix(
     "Blend two colours."
     return tuple(round(p*(1 - t) + q*t) for p, q in zip(a, b))
 
-# %% ../nbs/01_toyland.ipynb #022feac3
 def ellipse_points(x:float, y:float, rx:float, ry:float, # centre and radii
                    angle:float=0.,                       # radians
                    start:float=0., stop:float=2*math.pi, # the arc to follow, radians
