@@ -448,13 +448,17 @@ def _describe_pipeline(folder):
                  prediction_type=scheduler.get('prediction_type', 'epsilon'), parts={part: _size(folder/part) for part in PARTS if (folder/part).is_dir()})
     return 'a Stable Diffusion pipeline', facts, [f"dreambooth generate --model {shlex.quote(str(folder))} --prompt 'a photo of a dog'"]
 
+def _last_row(path):
+    "The last step's numbers; {} before the first."
+    with suppress(OSError), path.open(newline='', encoding='utf-8') as file: return (list(csv.DictReader(file)) or [{}])[-1]
+    return {}
+
 def _describe_run(folder):
     "Of the output folder of `dreambooth train`."
     config, checkpoints, name = load_config(folder/'config.yaml'), [p.name for p in list_checkpoints(folder)], shlex.quote(str(folder))
-    with suppress(OSError): rows = list(csv.DictReader((folder/'metrics.csv').open(newline='', encoding='utf-8')))
-    rows, phrases, best = locals().get('rows') or [{}], [_phrase(s) for s in subject_settings(config)], best_checkpoint(folder)
+    last, phrases, best = _last_row(folder/'metrics.csv'), [_phrase(s) for s in subject_settings(config)], best_checkpoint(folder)
     facts = dict(subject=', '.join(phrases), made_from=model_name(config.pretrained_model_name_or_path), trained=what_trains(config), prior_preservation=config.with_prior_preservation, seed=config.seed,
-                 steps_done=rows[-1].get('step', 0), last_loss=rows[-1].get('loss'), checkpoints=', '.join(checkpoints) or 'none', best=best and best[0].name)
+                 steps_done=last.get('step', 0), last_loss=last.get('loss'), checkpoints=', '.join(checkpoints) or 'none', best=best and best[0].name)
     again = [f'dreambooth train --config {name}/config.yaml --resume_from_checkpoint latest']*bool(checkpoints)
     if not (folder/'model_index.json').exists(): return 'a training run that is not finished', facts, again
     return 'a training run, finished', facts | _describe_pipeline(folder)[1], [f"dreambooth generate --model {name} --prompt 'a photo of {phrases[0]}'"]
