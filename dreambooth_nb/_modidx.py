@@ -556,6 +556,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'dreambooth_nb.generation._is_memory_error': ( 'generation.html#_is_memory_error',
                                                                                          'dreambooth_nb/generation.py'),
                                           'dreambooth_nb.generation._json': ('generation.html#_json', 'dreambooth_nb/generation.py'),
+                                          'dreambooth_nb.generation._last_row': ( 'generation.html#_last_row',
+                                                                                  'dreambooth_nb/generation.py'),
                                           'dreambooth_nb.generation._leftovers': ( 'generation.html#_leftovers',
                                                                                    'dreambooth_nb/generation.py'),
                                           'dreambooth_nb.generation._parameters': ( 'generation.html#_parameters',
