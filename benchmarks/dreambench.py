@@ -4,6 +4,7 @@
     python benchmarks/dreambench.py --scratch SCRATCH --part 0/2 &        # the same in two processes, which share SCRATCH
     python benchmarks/dreambench.py --scratch SCRATCH --part 1/2 &
     python benchmarks/dreambench.py --scratch SCRATCH --guidance          # the guidance sweep, nbs/logs/dreambench-guidance.csv
+    python benchmarks/dreambench.py --scratch SCRATCH --settings          # one setting of `train` at a time, nbs/logs/dreambench-settings.csv
 
 One row per run, written when the run is done; started again, it goes on where it stopped. README.md beside this file says what is measured.
 """
@@ -31,6 +32,12 @@ CASES = {       # case -> what differs from `train`'s defaults: UNet and text en
     'drawn': None, 'before': None,  # no training: scenes drawn by code as they were asked for; the model as it ships
     'prior': {}, 'no_prior': dict(with_prior_preservation=False), 'unet': dict(train_text_encoder=False), 'lora': dict(trainable='lora'),
     '1_picture': dict(pictures=1), '3_pictures': dict(pictures=3)}
+SWEPT = {       # setting of `train` -> the values beside its default; the default's own runs are case 'prior'
+    'learning_rate': (5e-5, 2e-4, 4e-4), 'text_encoder_lr': (2.5e-5, 4e-4), 'max_train_steps': (100, 200, 800), 'prior_loss_weight': (.1, .3, 3.),
+    'num_class_images': (10, 30, 300)}
+LORA_RATES = (2.5e-4, 5e-4, 1e-3, 2e-3)
+SETTINGS = {f'{name}={value:g}': {name: value} for name, values in SWEPT.items() for value in values} | {
+    f'lora_learning_rate={rate:g}': dict(trainable='lora', learning_rate=rate) for rate in LORA_RATES}
 SCALES = (1, 1.5, 2, 3, 4, 5, 7.5, 10, 14)
 RAW = ('subject_values', 'prompted_values', 'asked_values', 'pres_values', 'div_values', 'class_div_values', 'prompt_div_values')
 
@@ -77,10 +84,10 @@ def strip(path, subject, sets, each):
 
 def trained(base, subject, case, seed, scratch):
     "Train a case; the class images of a subject and seed are drawn once and shared."
-    settings = dict(CASES[case])
+    settings = dict((CASES | SETTINGS)[case])
     chosen = [subject.images[(seed + i) % PICTURES] for i in range(settings.pop('pictures', PICTURES))]
     folder = scratch/'class_images'/f'{subject.class_noun}-{seed}'
-    prior = class_images(base, subject.class_prompt, class_data_dir=folder, seed=1000*seed, guidance_scale=GUIDANCE_SCALE, progress=False)
+    prior = class_images(base, subject.class_prompt, settings.pop('num_class_images', 100), folder, seed=1000*seed, guidance_scale=GUIDANCE_SCALE, progress=False)
     if settings.get('with_prior_preservation', True): settings['prior'] = prior
     return train(Subject(chosen, subject.class_noun, name=subject.name), model=base, seed=seed, progress=False, **settings).pipeline
 
@@ -88,7 +95,7 @@ def one_run(base, judge, name, case, seed, count, each, scratch):
     "One row."
     subject, look = Subject.toyland(name), SUBJECTS[name]
     protocol, references, started = prompts(look.class_noun, look.pattern), reference_pictures(name), time.process_time()
-    pipeline = base if CASES[case] is None else trained(base, subject, case, seed, scratch)
+    pipeline = base if case in ('drawn', 'before') else trained(base, subject, case, seed, scratch)
     training = time.process_time() - started
     sets = (drawn_by_code(name, protocol, random.Random(f'{name} {seed}'), count, each) if case == 'drawn' else
             drawn_by_model(pipeline, subject, protocol, 100_000 + 1000*seed, count, each))
@@ -129,11 +136,12 @@ def finished(path, *keys):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--scratch', type=Path, required=True, help='folder for class images, strips of pictures and the models of the sweep')
-    parser.add_argument('--output', type=Path, help='the table; nbs/logs/dreambench.csv or nbs/logs/dreambench-guidance.csv')
+    parser.add_argument('--output', type=Path, help='the table; nbs/logs/dreambench.csv, dreambench-guidance.csv or dreambench-settings.csv')
     parser.add_argument('--guidance', action='store_true', help='the guidance sweep instead of the runs')
-    parser.add_argument('--seeds', type=int, nargs='+', help='0 1 2; for the sweep 0')
+    parser.add_argument('--settings', action='store_true', help='settings of training, one at a time, instead of the runs')
+    parser.add_argument('--seeds', type=int, nargs='+', help='0 1 2; for the sweeps 0')
     parser.add_argument('--subjects', nargs='+', default=[*SUBJECTS], choices=[*SUBJECTS])
-    parser.add_argument('--cases', nargs='+', default=[*CASES], choices=[*CASES])
+    parser.add_argument('--cases', nargs='+', choices=[*CASES, *SETTINGS], help='all, or with --settings all of its settings')
     parser.add_argument('--part', default='0/1', help='i/n: every n-th subject, from the i-th on')
     parser.add_argument('--num_images', type=int, default=16, help='of the subject, and of the class')
     parser.add_argument('--per_prompt', type=int, default=2, help='of each of the 25 prompts')
@@ -148,9 +156,9 @@ def main():
                     append(output, row)
                     print(time.strftime('%H:%M:%S'), name, row['guidance_scale'], row['subject_fidelity'], row['prompt_fidelity'], flush=True)
         return
-    output = args.output or LOGS/'dreambench.csv'
-    for seed in args.seeds or [0, 1, 2]:
-        for case in args.cases:
+    output = args.output or LOGS/('dreambench-settings.csv' if args.settings else 'dreambench.csv')
+    for seed in args.seeds or ([0] if args.settings else [0, 1, 2]):
+        for case in args.cases or (SETTINGS if args.settings else CASES):
             for name in subjects:
                 if (name, case, str(seed)) in finished(output, 'subject', 'case', 'seed'): continue
                 row = one_run(base, judge, name, case, seed, args.num_images, args.per_prompt, args.scratch)

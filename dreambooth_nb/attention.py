@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .core import InputError, generator_for
 from .diffusion import training_scheduler
-from .guidance import _inference, generate_batches
+from .guidance import _inference, _texts, generate_batches
 from .pipeline import encode_images, encode_prompt
 from .toyland import DRAW, Brush, Scene
 
@@ -128,10 +128,6 @@ class AttentionMaps:
         return F.interpolate(self.maps[places].mean(0)[None, None], self.image.size[::-1], mode='bilinear')[0, 0]
 
 # %% ../nbs/15_attention.ipynb #1dcee994
-def _states(pipeline, prompts):
-    "The embeddings of the prompts as `generate` makes them."
-    with _inference(pipeline): return torch.cat([encode_prompt(pipeline, [p]).to(pipeline.unet.dtype) for p in dict.fromkeys(prompts)])
-
 @delegates(generate_batches)
 def attention_maps(
     pipeline:StableDiffusionPipeline,   # stays as it is
@@ -145,7 +141,7 @@ def attention_maps(
     batches = generate_batches(pipeline, prompt, num_images, **kwargs)
     if both := set(prompts) & set(negatives): raise InputError(f'negative_prompt={both.pop()!r}: is also a prompt, so their attention cannot be told apart; change one')
     found = []
-    with AttentionRecorder(pipeline.unet, _states(pipeline, prompts), layers) as recorder:
+    with AttentionRecorder(pipeline.unet, torch.cat([*_texts(pipeline, prompts).values()]), layers) as recorder:
         for images in batches: found += zip(images, recorder.take())
     words = {p: word_tokens(pipeline.tokenizer, p) for p in prompts}
     return [AttentionMaps(image, p, words[p], maps) for (image, maps), p in zip(found, [p for p in prompts for _ in range(num_images)])]
@@ -198,11 +194,11 @@ def picture_attention_maps(
     images, timesteps, found = list(images), _timesteps(pipeline, timesteps), []
     prompts = [prompt]*len(images) if isinstance(prompt, str) else list(prompt)
     if not images or len(prompts) != len(images): raise InputError(f'prompt: {len(prompts)} texts for {len(images)} pictures; give at least one picture, and one text or one per picture')
-    scheduler, states = training_scheduler(pipeline), dict(zip(dict.fromkeys(prompts), _states(pipeline, prompts)))
-    with AttentionRecorder(pipeline.unet, torch.stack(list(states.values())), layers) as recorder, _inference(pipeline):
+    scheduler, states = training_scheduler(pipeline), _texts(pipeline, prompts)
+    with AttentionRecorder(pipeline.unet, torch.cat([*states.values()]), layers) as recorder, _inference(pipeline):
         for start in range(0, len(images), batch_size):
             part = range(start, min(start + batch_size, len(images)))
-            latents, cond = encode_images(pipeline.vae, [images[i] for i in part]).to(pipeline.unet.dtype), torch.stack([states[prompts[i]] for i in part])
+            latents, cond = encode_images(pipeline.vae, [images[i] for i in part]).to(pipeline.unet.dtype), torch.cat([states[prompts[i]] for i in part])
             for t in timesteps:
                 noise = torch.stack([torch.randn(latents.shape[1:], generator=generator_for(seed, 'attention', t, i)) for i in part]).to(latents)
                 pipeline.unet(scheduler.add_noise(latents, noise, torch.tensor([t], device=latents.device)), t, cond)

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from .core import InputError, replacing_file, replacing_folder, writable_folder
+from .core import InputError, file_sha256, replacing_file, replacing_folder, writable_folder
 from .pipeline import StableDiffusionPipeline
 
 try: import fcntl
@@ -233,14 +233,10 @@ def _set_numbers(group, saved):
         else: group[key] = tuple(value) if isinstance(value, list) else value
 
 # %% ../nbs/09_checkpointing.ipynb #046c0bb4
-def _digest(path):
-    "What a file holds, in 64 digits."
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
-
 def _facts(folder):
     "Size and digest of each file in a folder."
     files = sorted(p for p in folder.rglob('*') if p.is_file())
-    return {p.relative_to(folder).as_posix(): dict(size=p.stat().st_size, sha256=_digest(p)) for p in files}
+    return {p.relative_to(folder).as_posix(): dict(size=p.stat().st_size, sha256=file_sha256(p)) for p in files}
 
 def _versions():
     "Of the libraries that decide about the last bit."
@@ -429,7 +425,7 @@ def _checked(path):
     "What a checkpoint says about itself; InputError unless every byte is as it was written."
     facts = checkpoint_facts(path)
     for name, file in facts['files'].items():
-        if _digest(path/name) != file['sha256']: raise InputError(f'{path}: {name} is not as it was written (another sha256); use another checkpoint')
+        if file_sha256(path/name) != file['sha256']: raise InputError(f'{path}: {name} is not as it was written (another sha256); use another checkpoint')
     here = _versions()
     if facts['versions']['torch'] != here['torch']:
         warnings.warn(f"{path.name} was written with torch {facts['versions']['torch']}, this is {here['torch']}: the run goes on, but may differ in the last digits", stacklevel=3)

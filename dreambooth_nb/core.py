@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['InputError', 'seed_for', 'generator_for', 'default_device', 'bf16_in_hardware', 'default_dtype', 'to_tensor',
-           'to_images', 'image_grid', 'replacing_file', 'replacing_folder', 'writable_folder']
+           'to_images', 'image_grid', 'replacing_file', 'file_sha256', 'replacing_folder', 'writable_folder']
 
 # %% ../nbs/00_core.ipynb #9346411a
 import hashlib
@@ -205,6 +205,13 @@ def replacing_file(
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+# %% ../nbs/00_core.ipynb #3f31cbd2
+def file_sha256(
+    path:str|Path, # a file
+)->str: # 64 hexadecimal digits
+    "Hash what a file holds."
+    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/00_core.ipynb #467666bf
 def _swap_in(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ANSWERS', 'GUIDANCE_SCALE', 'Judge', 'save_judge', 'load_judge', 'embed', 'read', 'truth', 'reading_accuracy',
            'Embedder', 'JudgeEmbedder', 'Panel', 'toyland_panel', 'subject_fidelity', 'prompt_fidelity', 'distances',
-           'diversity', 'prepare', 'DinoEmbedder', 'ClipEmbedder', 'Lpips', 'load_lpips', 'photo_panel',
+           'diversity', 'pixel_values', 'DinoEmbedder', 'ClipEmbedder', 'Lpips', 'load_lpips', 'photo_panel',
            'bootstrap_interval', 'diversity_interval', 'paper_scores', 'summarise_scores', 'Measurement', 'measure',
            'validator', 'summary', 'demo_figure', 'demo']
 
@@ -23,7 +23,6 @@ from pickle import UnpicklingError
 from typing import Protocol
 
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -43,7 +42,8 @@ from .training import train
 from diffusers import StableDiffusionPipeline
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
-from transformers import AutoModel, AutoTokenizer, CLIPModel, PreTrainedModel
+from transformers import AutoModel, AutoTokenizer, BaseImageProcessor, CLIPImageProcessorPil, CLIPModel, PreTrainedModel, ViTImageProcessorPil
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.utils import logging as transformers_logging
 
 # %% ../nbs/11_evaluation.ipynb #7132165c
@@ -212,34 +212,14 @@ def diversity(
     return distances(judge, images).sum(1)/(len(images) - 1)
 
 # %% ../nbs/11_evaluation.ipynb #bd23901e
-_IMAGENET = dict(image_mean=(.485, .456, .406), image_std=(.229, .224, .225))
-_OPENAI = dict(image_mean=(.48145466, .4578275, .40821073), image_std=(.26862954, .26130258, .27577711))
-
-def _sides(image, size, square):
-    "Width and height after resizing; `size` as in preprocessor_config.json: a number, height and width, or the shortest edge."
-    if isinstance(size, int): size = dict(height=size, width=size) if square else dict(shortest_edge=size)
-    if 'shortest_edge' not in size: return size['width'], size['height']
-    short, edge = min(image.size), size['shortest_edge']
-    return tuple(edge if side == short else int(edge*side/short) for side in image.size)
-
-def prepare(
+def pixel_values(
     images:Sequence[Image.Image],   # RGB or grey, of any size
-    settings:dict,                  # as in a model's preprocessor_config.json
+    processor:BaseImageProcessor,   # of transformers
 )->Tensor: # (n, 3, h, w)
     "Bring pictures into the form that a network of transformers was trained on."
-    crop, arrays = settings.get('crop_size') if settings.get('do_center_crop') else None, []
     for image in images:
         if image.mode not in ('RGB', 'L'): raise InputError(f'images: one has mode {image.mode}, not RGB; load it with dreambooth_nb.subject.load_photo, or convert it first')
-        image = image.convert('RGB')
-        if settings.get('do_resize', True): image = image.resize(_sides(image, settings['size'], not settings.get('do_center_crop')), settings.get('resample', 2))
-        if crop:
-            height, width = (crop, crop) if isinstance(crop, int) else (crop['height'], crop['width'])
-            left, top = (image.width - width)//2, (image.height - height)//2
-            image = image.crop((left, top, left + width, top + height))     # black where the picture is smaller
-        arrays.append(np.asarray(image))
-    pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float()/255
-    mean, std = (torch.tensor(settings[k]).view(3, 1, 1) for k in ('image_mean', 'image_std'))
-    return (pixels - mean)/std
+    return processor([image.convert('RGB') for image in images], return_tensors='pt').pixel_values
 
 # %% ../nbs/11_evaluation.ipynb #1b5aafb3
 def _why(error):
@@ -277,13 +257,11 @@ def _open_network(kind, folder, **how):
         raise InputError(f'model={folder}: is no whole {type(network).__name__}, {len(missing)} of its tensors are missing, such as {missing[0]}; give another folder')
     return network
 
-def _settings(folder, default):
-    "A network's own preprocessing, or the default of its kind."
-    for name, read in (('preprocessor_config.json', lambda found: found), ('processor_config.json', lambda found: found.get('image_processor', {}))):
-        try: return default | read(json.loads((folder/name).read_text(encoding='utf-8')))
-        except FileNotFoundError: continue
-        except (OSError, ValueError) as e: raise InputError(f'model={folder}: {name} cannot be read ({_why(e)}); copy it again') from None
-    return default
+def _processor(kind, folder, **default):
+    "A network's own preparation of pictures, or that of its kind where its folder says nothing."
+    if folder is None or not any((folder/name).is_file() for name in ('preprocessor_config.json', 'processor_config.json')): return kind(**default)
+    try: return kind.from_pretrained(folder, local_files_only=True)
+    except Exception as e: raise InputError(f'model={folder}: its preprocessor_config.json cannot be read ({_why(e)}); copy it again') from None
 
 # %% ../nbs/11_evaluation.ipynb #3ac42666
 class DinoEmbedder:
@@ -298,8 +276,7 @@ class DinoEmbedder:
         self.name = f'DINO ({_called(model)})'
         self.model = (model if given else self._open(folder)).to(self.device).eval().requires_grad_(False)
         side = self.model.config.image_size
-        default = dict(size=dict(height=side, width=side), resample=2, **_IMAGENET)
-        self.settings = default if given else _settings(folder, default)
+        self.processor = _processor(ViTImageProcessorPil, folder, size=dict(height=side, width=side), image_mean=IMAGENET_DEFAULT_MEAN, image_std=IMAGENET_DEFAULT_STD)
 
     def _open(self, folder):
         "Open a vision transformer, without the pooler that DINO never trained."
@@ -312,7 +289,7 @@ class DinoEmbedder:
         images:Sequence[Image.Image], # of any size
     )->Tensor: # (n, width), length 1: the class token after the last normalisation
         "Pictures as points on a sphere."
-        rows = [self.model(prepare(part, self.settings).to(self.device, self.model.dtype)).last_hidden_state[:, 0] for part in _parts(images, self.batch_size)]
+        rows = [self.model(pixel_values(part, self.processor).to(self.device, self.model.dtype)).last_hidden_state[:, 0] for part in _parts(images, self.batch_size)]
         return F.normalize(torch.cat(rows).float().cpu(), dim=1)
 
     def text(self, prompts): return None
@@ -333,8 +310,7 @@ class ClipEmbedder:
         self.tokenizer = tokenizer if tokenizer is not None or given else self._words(folder)
         if self.tokenizer is not None: self._check_end()
         side = self.model.config.vision_config.image_size
-        default = dict(size=dict(shortest_edge=side), resample=3, do_center_crop=True, crop_size=side, **_OPENAI)
-        self.settings = default if given else _settings(folder, default)
+        self.processor = _processor(CLIPImageProcessorPil, folder, size=dict(shortest_edge=side), crop_size=side)
 
     def _words(self, folder):
         "Open the tokenizer that belongs to the model."
@@ -352,7 +328,7 @@ class ClipEmbedder:
         images:Sequence[Image.Image], # of any size
     )->Tensor: # (n, width), length 1
         "Pictures as points on the sphere."
-        seen = [self.model.vision_model(prepare(part, self.settings).to(self.device, self.model.dtype)).pooler_output for part in _parts(images, self.batch_size)]
+        seen = [self.model.vision_model(pixel_values(part, self.processor).to(self.device, self.model.dtype)).pooler_output for part in _parts(images, self.batch_size)]
         return F.normalize(self.model.visual_projection(torch.cat(seen)).float().cpu(), dim=1)
 
     @torch.inference_mode()

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['read_prompts', 'subject_phrases', 'fill_prompts', 'check_prompts', 'save_picture', 'picture_facts', 'model_name',
-           'command_for', 'write_pictures', 'fitting_batches', 'start_from', 'usual_batch', 'redraw_batches',
-           'image_to_image', 'slerp', 'walk_batches', 'latent_walk', 'draw_to', 'describe', 'description']
+           'command_for', 'write_pictures', 'fitting_batches', 'start_from', 'redraw_batches', 'image_to_image',
+           'slerp', 'walk_batches', 'latent_walk', 'draw_to', 'describe', 'description']
 
 # %% ../nbs/13_generation.ipynb #ef5b6dba
 import csv
 import gc
-import hashlib
 import json
 import re
 import shlex
@@ -26,15 +25,13 @@ import torch
 from fastcore.meta import delegates
 from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from .checkpointing import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
 from .config import load_config, subject_settings, what_trains
-from .core import InputError, image_grid, replacing_file, writable_folder
-from .guidance import (SCHEDULERS, _batches, _check, _check_guidance, _inference, _picture_size, _sampler, denoise,
-    generate_batches, initial_noise)
-from dreambooth_nb.pipeline import (MODELS, PARTS, TENSORS_SHA256, _check_folder, decode_latents, encode_images, encode_prompt, read_safetensors, safetensors_header,
-    truncated_text)
+from .core import InputError, file_sha256, image_grid, replacing_file, writable_folder
+from .guidance import (SCHEDULERS, _batches, _draw, _inference, _picture_size, _sampler, _start, _texts, _wishes, generate_batches,
+    initial_noise, usual_batch)
+from .pipeline import MODELS, PARTS, PICKLES, TENSORS_SHA256, _check_folder, encode_images, read_safetensors, safetensors_header, truncated_text
 from .prior import fingerprint
 from .subject import load_photo
 from .toyland import SUBJECTS
@@ -228,39 +225,7 @@ def start_from(
     if not first_step: return noise
     return scheduler.add_noise(latents, noise, scheduler.timesteps[first_step:first_step + 1])
 
-def _denoised(pipeline, starts, sampler, first_step, progress, how):
-    "Draw batch by batch; each start gives latents, cond, uncond and generators for a fresh sampler."
-    with tqdm(total=len(starts)*(len(sampler().timesteps) - first_step), desc='drawing', disable=not progress) as bar:
-        for start in starts:
-            with _inference(pipeline):
-                scheduler = sampler()
-                latents, cond, uncond, generators = start(scheduler)
-                latents = denoise(pipeline.unet, scheduler, latents, cond, uncond, generators=generators, first_step=first_step, on_step=lambda *_: bar.update(), **how)
-                images = decode_latents(pipeline.vae, latents)
-            yield images
-
 # %% ../nbs/13_generation.ipynb #534b3ddc
-def _texts(pipeline, prompts):
-    "What the UNet reads of each prompt."
-    with _inference(pipeline): return {p: encode_prompt(pipeline, [p]).to(pipeline.unet.dtype) for p in dict.fromkeys(prompts)}
-
-def _wishes(prompt, negative_prompt, seed, counts, how):
-    "Prompts and negative prompts as lists, and whether there is guidance; all checked as `generate` does."
-    prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
-    negatives = list(negative_prompt) if isinstance(negative_prompt, (list, tuple)) else [negative_prompt]*len(prompts)
-    _check(prompts, negatives, seed, {name: n for name, n in counts.items() if n is not None})
-    _check_guidance(how.setdefault('guidance_scale', 7.5), how.get('guidance_rescale', 0.), how.get('guidance_interval', (0., 1.)))
-    return prompts, negatives, how['guidance_scale'] != 1
-
-def usual_batch(
-    pipeline:StableDiffusionPipeline,   # knows its own picture size
-    height:int|None=None,               # pixels; the model's own if None
-    width:int|None=None,                # pixels; the model's own if None
-)->int: # 4 of 512x512, more of smaller pictures, up to 32
-    "Guess how many pictures are drawn at once."
-    height, width = _picture_size(pipeline, height, width)
-    return max(1, min(32, 4*64*64*pipeline.vae_scale_factor**2//(height*width)))
-
 def redraw_batches(
     pipeline:StableDiffusionPipeline,   # stays as it is
     image:Image.Image,                  # its middle is used, in the size asked for
@@ -284,11 +249,10 @@ def redraw_batches(
     with _inference(pipeline): picture = encode_images(pipeline.vae, [ImageOps.fit(image.convert('RGB'), (width, height), Image.LANCZOS)]).float()
     texts = _texts(pipeline, prompts + negatives*guided)
     def start(wanted, unwanted, seeds, scheduler):
-        generators = [torch.Generator('cpu').manual_seed(s) for s in seeds]
-        latents = start_from(scheduler, picture, initial_noise(pipeline, generators, height, width), first_step)
-        return latents, torch.cat([texts[p] for p in wanted]), torch.cat([texts[p] for p in unwanted]) if guided else None, generators
+        noise, *rest = _start(pipeline, texts, guided, height, width, wanted, unwanted, seeds, scheduler)
+        return start_from(scheduler, picture, noise, first_step), *rest
     batches = _batches(prompts, negatives, num_images, seed, batch_size or usual_batch(pipeline, height, width))
-    return _denoised(pipeline, [partial(start, *batch) for batch in batches], sampler, first_step, progress, how)
+    return _draw(pipeline, [partial(start, *batch) for batch in batches], sampler, progress, how, first_step)
 
 @delegates(redraw_batches)
 def image_to_image(
@@ -341,7 +305,7 @@ def walk_batches(
         return torch.stack([slerp(*noises, t) for t in places]), cond, uncond, [torch.Generator('cpu').manual_seed(seed) for _ in numbers]
     numbers, n = range(first, num_images), batch_size or usual_batch(pipeline, height, width)
     sampler()   # refuses what it does not know now
-    return _denoised(pipeline, [partial(start, numbers[i:i + n]) for i in range(0, len(numbers), n)], sampler, 0, progress, how)
+    return _draw(pipeline, [partial(start, numbers[i:i + n]) for i in range(0, len(numbers), n)], sampler, progress, how)
 
 @delegates(walk_batches)
 def latent_walk(
@@ -379,8 +343,7 @@ def _way(pipeline, prompts, num_images, seed, negative_prompt, init_image, stren
     if init_image is None: return lambda first, n: generate_batches(pipeline, **wished(first, n)), own
     try: photo = load_photo(init_image).image
     except InputError as e: raise InputError(str(e).replace('path=', 'init_image=', 1)) from None
-    sha256 = hashlib.sha256(Path(init_image).expanduser().read_bytes()).hexdigest()
-    over = dict(init_image=Path(init_image).name, init_image_sha256=sha256, strength=strength)
+    over = dict(init_image=Path(init_image).name, init_image_sha256=file_sha256(Path(init_image).expanduser()), strength=strength)
     return lambda first, n: redraw_batches(pipeline, photo, strength=strength, **wished(first, n)), [f | over for f in own]
 
 def draw_to(
@@ -477,7 +440,7 @@ def _describe_weights(path):
     "Of a safetensors file, from its header; a file of this package must also hold what was written."
     tensors, said = safetensors_header(path, 'path')
     if TENSORS_SHA256 in said: read_safetensors(path, 'path')  # refuses what is not as it was written
-    names, shapes, kinds = list(tensors), {n: t['shape'] for n, t in tensors.items()}, sorted({t['dtype'] for t in tensors.values()})
+    names, shapes, kinds = list(tensors), {n: shape for n, (shape, _) in tensors.items()}, sorted({kind for _, kind in tensors.values()})
     kind, use = next((found for pattern, found in _NAMES.items() if any(re.match(pattern, n) for n in names)), ('a file of weights that this package does not know', None))
     ranks = {shapes[n][0] for n in names if re.search(r'lora_A|lora[._]down', n)}
     numbers = sum(torch.Size(shape).numel() for shape in shapes.values())
@@ -497,7 +460,6 @@ def _describe_folder(folder):
 
 # %% ../nbs/13_generation.ipynb #08a150f4
 _PICTURES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif', '.tif', '.tiff')
-_PICKLES = ('.ckpt', '.pt', '.pth', '.bin', '.pkl')
 
 def describe(
     path:str|Path, # of a picture, run, checkpoint, pipeline, file of weights or folder of pictures; 'toyland' is the embedded model
@@ -508,7 +470,7 @@ def describe(
     if place.is_dir(): kind, facts, use = _describe_folder(place)
     elif place.suffix.lower() in _PICTURES: kind, facts, use = _describe_picture(place)
     elif place.suffix == '.safetensors': kind, facts, use = _describe_weights(place)
-    elif place.suffix in _PICKLES: raise InputError(f'path={path}: is a pickle, which can run code when it is opened, so it is left closed; convert it to .safetensors')
+    elif place.suffix in PICKLES: raise InputError(f'path={path}: is a pickle, which can run code when it is opened, so it is left closed; convert it to .safetensors')
     else: raise InputError(f'path={path}: is no picture, no .safetensors file and no folder; give one of those')
     use = [u.replace(str(MODELS/'toyland'), 'toyland') for u in use]
     return dict(path=str(path), kind=kind, facts={k: v for k, v in facts.items() if v not in (None, '')}, use=use)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEDULERS', 'PRECISIONS', 'guide', 'rescale', 'predict_noise', 'make_scheduler', 'initial_noise', 'denoise',
-           'generate_batches', 'generate']
+           'usual_batch', 'generate_batches', 'generate']
 
 # %% ../nbs/04_guidance.ipynb #c39a5ed6
 import difflib
@@ -192,29 +192,50 @@ def _sampler(pipeline, name, steps):
     scheduler.set_timesteps(steps, device=pipeline.unet.device)
     return scheduler
 
+def _texts(pipeline, prompts):
+    "What the UNet reads of each prompt."
+    with _inference(pipeline): return {p: encode_prompt(pipeline, [p]).to(pipeline.unet.dtype) for p in dict.fromkeys(prompts)}
+
+def _wishes(prompt, negative_prompt, seed, counts, how):
+    "Prompts and negative prompts as lists, and whether there is guidance; all checked that needs no model."
+    prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
+    negatives = list(negative_prompt) if isinstance(negative_prompt, (list, tuple)) else [negative_prompt]*len(prompts)
+    _check(prompts, negatives, seed, {name: n for name, n in counts.items() if n is not None})
+    _check_guidance(how.setdefault('guidance_scale', 7.5), how.get('guidance_rescale', 0.), how.get('guidance_interval', (0., 1.)))
+    return prompts, negatives, how['guidance_scale'] != 1
+
 def _batches(prompts, negative_prompts, num_images, seed, batch_size):
     "For each batch: the prompt, negative prompt and seed of every picture."
     pictures = [(p, n) for p, n in zip(prompts, negative_prompts) for _ in range(num_images)]
     pictures = [(p, n, seed + i) for i, (p, n) in enumerate(pictures)]
     return [tuple(zip(*pictures[i:i + batch_size])) for i in range(0, len(pictures), batch_size)]
 
-def _draw(pipeline, batches, sampler, size, progress, how):
-    "Draw batch by batch; between two batches the pipeline is as its owner left it."
-    guided = how['guidance_scale'] != 1
-    with _inference(pipeline):
-        distinct = dict.fromkeys(p for wanted, unwanted, _ in batches for p in wanted + (unwanted if guided else ()))
-        texts = {p: encode_prompt(pipeline, [p]).to(pipeline.unet.dtype) for p in distinct}
-    with tqdm(total=len(batches)*len(sampler().timesteps), desc='drawing', disable=not progress) as bar:
-        for wanted, unwanted, seeds in batches:
+def _start(pipeline, texts, guided, height, width, wanted, unwanted, seeds, scheduler):
+    "What a batch is drawn from: noise, the embeddings of its prompts and negative prompts, generators."
+    generators = [torch.Generator('cpu').manual_seed(s) for s in seeds]
+    cond, uncond = torch.cat([texts[p] for p in wanted]), torch.cat([texts[p] for p in unwanted]) if guided else None
+    return initial_noise(pipeline, generators, height, width), cond, uncond, generators
+
+def _draw(pipeline, starts, sampler, progress, how, first_step=0):
+    "Draw batch by batch, each from what its start gives for a fresh sampler; between two batches the pipeline is as its owner left it."
+    with tqdm(total=len(starts)*(len(sampler().timesteps) - first_step), desc='drawing', disable=not progress) as bar:
+        for start in starts:
             with _inference(pipeline):
-                generators = [torch.Generator('cpu').manual_seed(s) for s in seeds]
-                noise = initial_noise(pipeline, generators, *size)
-                cond, uncond = torch.cat([texts[p] for p in wanted]), torch.cat([texts[p] for p in unwanted]) if guided else None
-                latents = denoise(pipeline.unet, sampler(), noise, cond, uncond, generators=generators, on_step=lambda *_: bar.update(), **how)
+                latents, cond, uncond, generators = start(scheduler := sampler())
+                latents = denoise(pipeline.unet, scheduler, latents, cond, uncond, generators=generators, first_step=first_step, on_step=lambda *_: bar.update(), **how)
                 images = decode_latents(pipeline.vae, latents)
             yield images
 
 # %% ../nbs/04_guidance.ipynb #964f07bb
+def usual_batch(
+    pipeline:StableDiffusionPipeline,   # knows its own picture size
+    height:int|None=None,               # pixels; the model's own if None
+    width:int|None=None,                # pixels; the model's own if None
+)->int: # 4 of 512x512, more of smaller pictures, up to 32
+    "Guess how many pictures are drawn at once."
+    height, width = _picture_size(pipeline, height, width)
+    return max(1, min(32, 4*64*64*pipeline.vae_scale_factor**2//(height*width)))
+
 def generate_batches(
     pipeline:StableDiffusionPipeline,   # from `dreambooth_nb.pipeline.load_pipeline`; stays as it is
     prompt:str|list[str],               # what to draw
@@ -226,7 +247,7 @@ def generate_batches(
     scheduler:str|None=None,            # one of `SCHEDULERS`; the pipeline's own if None
     height:int|None=None,               # pixels; the model's own if None
     width:int|None=None,                # pixels; the model's own if None
-    batch_size:int|None=None,           # pictures at once; None: 4 of 512x512, more of smaller ones, up to 32
+    batch_size:int|None=None,           # pictures at once; None: `usual_batch`
     progress:bool=True,                 # show a bar
     precision:str='fp32',               # of the UNet: 'fp32' as its weights are, 'bf16' by autocast, 'auto' bf16 where the machine has it
     sequential:bool=False,              # two forwards per step instead of one of twice the batch: less memory
@@ -234,16 +255,14 @@ def generate_batches(
     guidance_interval:tuple[float, float]=(0., 1.), # from which fraction of the steps to which there is guidance
 )->Iterator[list[Image.Image]]: # the pictures of the first prompt, then of the next ..., in batches
     "Check the wishes at once, then draw pictures batch by batch, each when it is asked for."
-    prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
-    negatives = list(negative_prompt) if isinstance(negative_prompt, (list, tuple)) else [negative_prompt]*len(prompts)
-    _check(prompts, negatives, seed, dict(num_images=num_images, num_inference_steps=num_inference_steps, batch_size=1 if batch_size is None else batch_size))
-    _check_guidance(guidance_scale, guidance_rescale, guidance_interval)
-    (height, width), factor = _picture_size(pipeline, height, width), pipeline.vae_scale_factor
-    batches = _batches(prompts, negatives, num_images, seed, batch_size or max(1, min(32, 4*64*64*factor**2//(height*width))))
+    how = dict(guidance_scale=guidance_scale, precision=precision, sequential=sequential, guidance_rescale=guidance_rescale, guidance_interval=guidance_interval)
+    prompts, negatives, guided = _wishes(prompt, negative_prompt, seed, dict(num_images=num_images, num_inference_steps=num_inference_steps, batch_size=batch_size), how)
+    height, width = _picture_size(pipeline, height, width)
     sampler, _ = partial(_sampler, pipeline, scheduler, num_inference_steps), _autocast(pipeline.unet, precision)
     sampler()  # refuses what it does not know now, not at the first batch
-    return _draw(pipeline, batches, sampler, (height, width), progress, dict(guidance_scale=guidance_scale, precision=precision,
-        sequential=sequential, guidance_rescale=guidance_rescale, guidance_interval=guidance_interval))
+    start = partial(_start, pipeline, _texts(pipeline, prompts + negatives*guided), guided, height, width)
+    batches = _batches(prompts, negatives, num_images, seed, batch_size or usual_batch(pipeline, height, width))
+    return _draw(pipeline, [partial(start, *batch) for batch in batches], sampler, progress, how)
 
 @delegates(generate_batches)
 def generate(

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, replacing_file, writable_folder
+from .core import InputError, file_sha256, replacing_file, writable_folder
 from .diffusion import per_sample_loss
 from .guidance import generate
 from .subject import load_photos
@@ -53,8 +53,6 @@ def fingerprint(
             digest.update(name.encode() + sample.float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
-def _sha256(path): return hashlib.sha256(path.read_bytes()).hexdigest()
-
 # %% ../nbs/06_prior.ipynb #bbd9ae6c
 def _read_manifest(folder, settings):
     "The images that a folder holds, by seed, checked against the settings and their hashes."
@@ -66,14 +64,14 @@ def _read_manifest(folder, settings):
         if manifest['settings'].get(key) != value:
             raise InputError(f"class_data_dir={str(folder)!r} holds images with {key}={manifest['settings'].get(key)!r}, but {key}={value!r} "
                              'is asked for; choose another folder or delete this one')
-    return {i['seed']: i for i in manifest['images'] if (folder/i['file']).exists() and _sha256(folder/i['file']) == i['sha256']}
+    return {i['seed']: i for i in manifest['images'] if (folder/i['file']).exists() and file_sha256(folder/i['file']) == i['sha256']}
 
 def _keep(folder, images, settings, kept):
     "Write class images by their seeds, then the manifest that names them."
     for seed, image in images.items():
         path = folder/f'class-{seed:06d}.png'
         with replacing_file(path) as temporary: image.save(temporary, format='PNG')
-        kept[seed] = dict(file=path.name, seed=seed, sha256=_sha256(path))
+        kept[seed] = dict(file=path.name, seed=seed, sha256=file_sha256(path))
     with replacing_file(folder/'manifest.json') as path:
         path.write_text(json.dumps(dict(settings=settings, images=[kept[s] for s in sorted(kept)]), indent=1), encoding='utf-8')
 
