@@ -106,7 +106,7 @@ class TrainingConfig:
     dataloader_num_workers:Index=0                          # processes that prepare batches; 0: none beside the main one
 
     # optimiser
-    learning_rate:Positive|None=None                        # None: diffusers' 5e-6 (lora 1e-4, token_embedding 5e-4), and 20 times that for small UNets such as the embedded model's
+    learning_rate:Positive|None=None                        # None: diffusers' 5e-6 (lora 1e-4, token_embedding 5e-4); for small UNets such as the embedded model's 1e-4 (lora 1e-3, token_embedding 1e-2)
     text_encoder_lr:Positive|None=None                      # of the text encoder; None: as learning_rate
     scale_lr:bool=False                                     # multiply the learning rate by batch size, accumulation steps and devices
     lr_scheduler:Literal['constant', 'constant_with_warmup', 'linear', 'cosine', 'cosine_with_restarts', 'polynomial']='constant' # how the learning rate changes

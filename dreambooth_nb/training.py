@@ -741,13 +741,16 @@ def fit(
     if not any(isinstance(call, History) for call in callbacks): callbacks.append(History(progress=progress))
     data = dict(datamodule=batches) if isinstance(batches, L.LightningDataModule) else dict(train_dataloaders=DataLoader(batches, batch_size=None))
     if c.allow_tf32: torch.set_float32_matmul_precision('high')
-    with _quiet_lightning(), ending_gently(next((call for call in callbacks if isinstance(call, Checkpoints)), None)):
+    saving = next((call for call in callbacks if isinstance(call, Checkpoints)), None)
+    with _quiet_lightning(), ending_gently(saving):
         trainer = L.Trainer(max_steps=c.max_train_steps - module.start, devices=c.devices, num_nodes=c.num_nodes, accelerator=c.accelerator, strategy=_strategy(c),
             precision=training_precision(c), accumulate_grad_batches=c.gradient_accumulation_steps, gradient_clip_val=c.max_grad_norm, callbacks=callbacks,
             logger=list(loggers) or False, log_every_n_steps=1, use_distributed_sampler=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
         history = next(call for call in callbacks if isinstance(call, History))
         try: trainer.fit(module, **data)
-        except SIGTERMException: pass   # the checkpoint is written
+        except SystemExit as stop:  # Lightning's answer to SIGTERM and to Ctrl-C
+            if not saving: raise KeyboardInterrupt(f'stopped after step {module.step}; nothing is kept, since there is no output_dir') from None
+            if not isinstance(stop, SIGTERMException): raise    # a second Ctrl-C; otherwise the checkpoint is written
         finally: history.close()
     return history.rows
 
@@ -770,9 +773,9 @@ def default_learning_rate(
     unet:nn.Module,         # to be trained
     trainable:str='unet',   # a key of `dreambooth_nb.freezing.TRAINABLE`
 )->float: # of AdamW
-    "Diffusers' rates for Stable Diffusion's sizes; a small UNet takes larger steps, and so do few weights."
+    "Diffusers' rates for Stable Diffusion's sizes; a small UNet takes larger steps (measured in notebook 14), and so do few weights."
     small = sum(p.numel() for p in unet.parameters()) < 50e6
-    return {'lora': 1e-4, 'token_embedding': 5e-4}.get(trainable, 5e-6)*(20 if small else 1)
+    return {'lora': (1e-4, 1e-3), 'token_embedding': (5e-4, 1e-2)}.get(trainable, (5e-6, 1e-4))[small]
 
 def _own_copy(pipeline):
     "The same pipeline with its own UNet and text encoder in single precision; the rest is shared."
