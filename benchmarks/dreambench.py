@@ -5,6 +5,7 @@
     python benchmarks/dreambench.py --scratch SCRATCH --part 1/2 &
     python benchmarks/dreambench.py --scratch SCRATCH --guidance          # the guidance sweep, nbs/logs/dreambench-guidance.csv
     python benchmarks/dreambench.py --scratch SCRATCH --settings          # one setting of `train` at a time, nbs/logs/dreambench-settings.csv
+    python benchmarks/dreambench.py --scratch SCRATCH --unseen            # what pretraining never showed, nbs/logs/dreambench-unseen.csv and its picture
 
 One row per run, written when the run is done; started again, it goes on where it stopped. README.md beside this file says what is measured.
 """
@@ -12,12 +13,14 @@ import argparse
 import csv
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from dreambooth_nb.core import image_grid
-from dreambooth_nb.dreambench import as_asked, prompts
+from dreambooth_nb.dreambench import as_asked, nearer, prompts, twins
 from dreambooth_nb.evaluation import GUIDANCE_SCALE, diversity, load_judge, prompt_fidelity, subject_fidelity
 from dreambooth_nb.guidance import generate
 from dreambooth_nb.pipeline import load_pipeline, save_pipeline
@@ -104,12 +107,28 @@ def one_run(base, judge, name, case, seed, count, each, scratch):
     if (case, seed) == ('prior', 0): save_pipeline(pipeline, scratch/'models'/name)
     return row | dict(cpu_training=round(training, 1), cpu_all=round(time.process_time() - started, 1))
 
+def default_model(base, subject, seed, scratch):
+    "What case 'prior' left behind, or trained now."
+    folder = scratch/'models'/subject.name
+    return load_pipeline(folder) if folder.exists() else trained(base, subject, 'prior', seed, scratch)
+
+def unseen_rows(base, judge, name, seed, count, scratch):
+    "One row per attribute that no pretraining picture has, and per set of pictures; and a strip of them."
+    subject, look, scenes = Subject.toyland(name), SUBJECTS[name], subject_scenes(name, 45)[5:]
+    how = dict(seed=100_000 + 1000*seed, guidance_scale=GUIDANCE_SCALE, precision='auto', progress=False)
+    before, after = (generate(p, subject.instance_prompt, count, **how) for p in (base, default_model(base, subject, seed, scratch)))
+    drawn = lambda of, scenes=scenes[:20]: [draw(replace(s, look=of)) for s in scenes]
+    image_grid(drawn(look)[:3] + before[:3] + after[:5], 11).save(scratch/'strips'/f'unseen-{name}.png')
+    for attribute, twin in twins(look).items():
+        references = drawn(look, scenes[20:]), drawn(twin, scenes[20:])
+        for kind, images in dict(real=drawn(look), twin=drawn(twin), before=before, after=after).items():
+            yield dict(subject=name, case=attribute, pictures=kind, nearer_values=' '.join(f'{v:.3g}' for v in nearer(judge, images, *references).tolist()))
+
 def sweep_rows(base, judge, name, seed, count, each, scratch, done):
     "One row per guidance scale, of the model that case 'prior' left behind."
     subject, look = Subject.toyland(name), SUBJECTS[name]
     protocol, references = prompts(look.class_noun, look.pattern), reference_pictures(name)
-    folder = scratch/'models'/name
-    pipeline = load_pipeline(folder) if folder.exists() else trained(base, subject, 'prior', seed, scratch)
+    pipeline = default_model(base, subject, seed, scratch)
     for scale in SCALES:
         if (name, str(scale), str(seed)) in done: continue
         sets = drawn_by_model(pipeline, subject, protocol, 200_000 + 1000*seed, count, each, scale)
@@ -136,9 +155,10 @@ def finished(path, *keys):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--scratch', type=Path, required=True, help='folder for class images, strips of pictures and the models of the sweep')
-    parser.add_argument('--output', type=Path, help='the table; nbs/logs/dreambench.csv, dreambench-guidance.csv or dreambench-settings.csv')
+    parser.add_argument('--output', type=Path, help='the table; nbs/logs/dreambench.csv, dreambench-guidance.csv, dreambench-settings.csv or dreambench-unseen.csv')
     parser.add_argument('--guidance', action='store_true', help='the guidance sweep instead of the runs')
     parser.add_argument('--settings', action='store_true', help='settings of training, one at a time, instead of the runs')
+    parser.add_argument('--unseen', action='store_true', help='subjects against twins without what pretraining never showed, instead of the runs')
     parser.add_argument('--seeds', type=int, nargs='+', help='0 1 2; for the sweeps 0')
     parser.add_argument('--subjects', nargs='+', default=[*SUBJECTS], choices=[*SUBJECTS])
     parser.add_argument('--cases', nargs='+', choices=[*CASES, *SETTINGS], help='all, or with --settings all of its settings')
@@ -155,6 +175,16 @@ def main():
                 for row in sweep_rows(base, judge, name, seed, args.num_images, args.per_prompt, args.scratch, finished(output, 'subject', 'guidance_scale', 'seed')):
                     append(output, row)
                     print(time.strftime('%H:%M:%S'), name, row['guidance_scale'], row['subject_fidelity'], row['prompt_fidelity'], flush=True)
+        return
+    if args.unseen:
+        output = args.output or LOGS/'dreambench-unseen.csv'
+        for name in subjects:
+            if (name,) in finished(output, 'subject'): continue
+            for row in unseen_rows(base, judge, name, 0, args.num_images, args.scratch): append(output, row)
+        strips = [Image.open(args.scratch/'strips'/f'unseen-{name}.png') for name in subjects]
+        sheet = Image.new('RGB', (strips[0].width, sum(s.height for s in strips)), 'white')
+        for i, strip in enumerate(strips): sheet.paste(strip, (0, i*strip.height))
+        sheet.quantize(128).save(output.with_suffix('.png'))
         return
     output = args.output or LOGS/('dreambench-settings.csv' if args.settings else 'dreambench.csv')
     for seed in args.seeds or ([0] if args.settings else [0, 1, 2]):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ASKED_COLOURS', 'WORN_COLOURS', 'MEASURES', 'CASES', 'RUN_MEASURES', 'Prompt', 'prompts', 'as_asked', 'is_bundled',
            'draw_protocol', 'score_protocol', 'report_figure', 'report_page', 'evaluate', 'read_runs', 'pareto',
-           'best_scale', 'compare_runs']
+           'best_scale', 'compare_runs', 'twins', 'nearer']
 
 # %% ../nbs/14_dreambench.ipynb #83f73523
 import base64
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .core import InputError, image_grid, replacing_file, writable_folder
 from .config import load_config, make_subjects
-from .evaluation import GUIDANCE_SCALE, Panel, bootstrap_interval, paper_scores, photo_panel, subject_fidelity, summarise_scores, toyland_panel
+from .evaluation import GUIDANCE_SCALE, Judge, Panel, bootstrap_interval, paper_scores, photo_panel, subject_fidelity, summarise_scores, toyland_panel
 from .generation import _phrase, model_name
 from .guidance import generate
 from .pipeline import load_pipeline
@@ -268,7 +268,7 @@ def read_runs(
     "Read the runs of a benchmark."
     def value(key, text):
         if key.endswith('_values'): return torch.tensor([float(x) for x in text.split()])
-        return text if key in ('subject', 'case') else float(text) if text else None
+        return text if key in ('subject', 'case', 'pictures') else float(text) if text else None
     with open(path, newline='', encoding='utf-8') as file: return [{k: value(k, v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 def pareto(
@@ -314,3 +314,21 @@ def compare_runs(
     several = [g.var() for g in groups if len(g) > 1]
     low, high = bootstrap_interval(groups)
     return dict(mean=torch.cat(groups).mean().item(), low=low, high=high, seeds=torch.stack(several).mean().sqrt().item() if several else None, n=len(keys))
+
+# %% ../nbs/14_dreambench.ipynb #936e5ddf
+def twins(
+    look:Look, # of a subject
+)->dict[str, Look]: # 'colour' and, if the subject has one, 'marking'
+    "The same individual without what pretraining never showed: in the nearest colours that have a word, or without its marking."
+    nearest = lambda rgb: min(PALETTE.values(), key=lambda known: sum((a - b)**2 for a, b in zip(known, rgb)))
+    plain = {'marking': replace(look, marking='none')} if look.marking != 'none' else {}
+    return {'colour': replace(look, colour=nearest(look.colour), accent=nearest(look.accent))} | plain
+
+def nearer(
+    judge:Judge,                        # from `load_judge`
+    images:Sequence[Image.Image],       # to be told apart
+    own:Sequence[Image.Image],          # real pictures of the subject
+    twin:Sequence[Image.Image],         # of its twin, in the same scenes
+)->Tensor: # one number per picture: its cosine to the subject's pictures minus that to the twin's
+    "Say whose side each picture is on: the subject's, if the number is positive."
+    return subject_fidelity(judge, images, own) - subject_fidelity(judge, images, twin)
