@@ -6,7 +6,8 @@
 __all__ = ['make_dataset', 'to_model_range', 'rank_and_world', 'average_gradients', 'learning_rate_at', 'fit', 'new_autoencoder',
            'recolour', 'reconstruction_losses', 'train_autoencoder', 'standardise_latents', 'psnr', 'vocabulary',
            'new_tokenizer', 'new_text_encoder', 'new_unet', 'new_noise_scheduler', 'assemble', 'encode_dataset',
-           'train_diffusion', 'free_look', 'blur_and_noise', 'contrastive_loss', 'train_judge', 'score', 'pretrain']
+           'train_diffusion', 'free_look', 'blur_and_noise', 'contrastive_loss', 'train_judge', 'score', 'pretrain',
+           'class_pictures', 'class_diversity']
 
 # %% ../nbs/20_pretraining.ipynb #9591d8bf
 import csv
@@ -27,7 +28,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .evaluation import ANSWERS, Judge, reading_accuracy, save_judge, truth
+from .diffusion import min_snr_weights, per_sample_loss, training_target
+from .evaluation import ANSWERS, Judge, diversity, reading_accuracy, save_judge, truth
 from .guidance import generate
 from .pipeline import save_pipeline
 from .toyland import (ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS, Look, caption,
@@ -35,6 +37,7 @@ from .toyland import (ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALET
 
 # after our own modules, whose import of diffusers is a quiet one
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 # %% ../nbs/20_pretraining.ipynb #50f159af
@@ -199,12 +202,14 @@ def train_autoencoder(
     batch_size:int=4,       # per process
     learning_rate:float=1e-3,
     seed:int=0,
+    channels:tuple[int, ...]=(32, 32, 64), # as `new_autoencoder`, like `latent_channels`
+    latent_channels:int=4,
 )->AutoencoderKL: # with averaged weights and latents of mean 0, deviation 1
     "Train the autoencoder as a general codec of flat pictures."
     rank, world = rank_and_world()
     pictures = np.load(Path(data)/'pictures.npy', mmap_mode='r')
     torch.manual_seed(seed)
-    vae = new_autoencoder()
+    vae = new_autoencoder(channels, latent_channels)
     weights = dict(pixel=1., edge=.5, chroma=1., coarse=1., kl=1e-6)
     def loss_at(step, rank):
         g = torch.Generator().manual_seed((seed*1_000_003 + step)*64 + rank)
@@ -294,25 +299,31 @@ def new_unet(
     channels:tuple[int, ...]=(64, 128),     # per resolution: 16 and 8 latent pixels
     latent_channels:int=4,                  # as the autoencoder's
     width:int=128,                          # of the text encoder
+    attention_levels:int=1,                 # how many of the lower resolutions read the prompt
+    sample_size:int=16,                     # latent pixels at a side
 )->UNet2DConditionModel: # about 4 million weights
-    "A small UNet with cross-attention at its lower resolution and fresh weights."
-    down = ('DownBlock2D',) + ('CrossAttnDownBlock2D',)*(len(channels) - 1)
-    up = ('CrossAttnUpBlock2D',)*(len(channels) - 1) + ('UpBlock2D',)
-    return UNet2DConditionModel(sample_size=16, in_channels=latent_channels, out_channels=latent_channels, layers_per_block=1,
+    "A small UNet with cross-attention at its lower resolutions and fresh weights."
+    plain = len(channels) - attention_levels
+    down = ('DownBlock2D',)*plain + ('CrossAttnDownBlock2D',)*attention_levels
+    up = ('CrossAttnUpBlock2D',)*attention_levels + ('UpBlock2D',)*plain
+    return UNet2DConditionModel(sample_size=sample_size, in_channels=latent_channels, out_channels=latent_channels, layers_per_block=1,
         block_out_channels=channels, down_block_types=down, up_block_types=up, cross_attention_dim=width,
         attention_head_dim=tuple(c//32 for c in channels), norm_num_groups=16)
 
-def new_noise_scheduler()->DDPMScheduler: # Stable Diffusion's noise, v-prediction
-    "The schedule of the noise."
-    return DDPMScheduler(beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, prediction_type='v_prediction',
+def new_noise_scheduler(
+    prediction_type:str='v_prediction', # or 'epsilon'
+)->DDPMScheduler: # Stable Diffusion's noise
+    "The schedule of the noise, and what the UNet says about it."
+    return DDPMScheduler(beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, prediction_type=prediction_type,
                          clip_sample=False, steps_offset=1)
 
 # %% ../nbs/20_pretraining.ipynb #7e66a97c
 def assemble(
     vae:AutoencoderKL, text_encoder:CLIPTextModel, tokenizer:CLIPTokenizer, unet:UNet2DConditionModel,
+    noise_scheduler:DDPMScheduler|None=None, # of the training; `new_noise_scheduler` if None
 )->StableDiffusionPipeline: # with DPM-Solver++ as its sampler
     "Put the parts together as a Stable Diffusion pipeline."
-    scheduler = DPMSolverMultistepScheduler.from_config(new_noise_scheduler().config)
+    scheduler = DPMSolverMultistepScheduler.from_config((noise_scheduler or new_noise_scheduler()).config)
     return StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
                                    safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 
@@ -340,13 +351,19 @@ def train_diffusion(
     learning_rate:float=8e-4,
     caption_dropout:float=.1, # share of empty captions: what classifier-free guidance needs
     seed:int=0,
+    channels:tuple[int, ...]=(64, 128), # of the UNet, as `attention_levels`
+    attention_levels:int=1,
+    prediction_type:str='v_prediction', # or 'epsilon'
+    snr_gamma:float|None=None, # of min-SNR weights; None: every noise level counts the same
 )->StableDiffusionPipeline: # with averaged weights
     "Train UNet and text encoder together, from nothing."
     rank, world = rank_and_world()
     Path(folder).mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    tokenizer, scheduler = new_tokenizer(), new_noise_scheduler()
-    parts = nn.ModuleDict(dict(unet=new_unet(), text_encoder=new_text_encoder(tokenizer))).train()
+    tokenizer, scheduler = new_tokenizer(), new_noise_scheduler(prediction_type)
+    size = vae.config.sample_size//2**(len(vae.config.block_out_channels) - 1)
+    unet = new_unet(channels, vae.config.latent_channels, attention_levels=attention_levels, sample_size=size)
+    parts = nn.ModuleDict(dict(unet=unet, text_encoder=new_text_encoder(tokenizer))).train()
     latent_mean, latent_std = encode_dataset(vae, np.load(Path(data)/'pictures.npy', mmap_mode='r')[rank::world], Path(folder)/f'latents-{rank}-of-{world}.pt')
     captions = (Path(data)/'captions.txt').read_text(encoding='utf-8').split('\n')[rank::world]  # each process has its share
     tokens = tokenizer(captions + [''], padding='max_length', truncation=True, return_tensors='pt').input_ids
@@ -361,9 +378,10 @@ def train_diffusion(
         with torch.autocast('cpu', torch.bfloat16):
             encoder_hidden_states = parts['text_encoder'](tokens[chosen])[0]
             model_pred = parts['unet'](scheduler.add_noise(latents, noise, timesteps), timesteps, encoder_hidden_states).sample
-        return dict(loss=F.mse_loss(model_pred.float(), scheduler.get_velocity(latents, noise, timesteps)))
+        loss = per_sample_loss(model_pred, training_target(scheduler, latents, noise, timesteps))
+        return dict(loss=(loss if snr_gamma is None else loss*min_snr_weights(scheduler, timesteps, snr_gamma)).mean())
     average = fit(parts, loss_at, steps, folder, learning_rate)
-    pipeline = assemble(vae, average['text_encoder'], tokenizer, average['unet'])
+    pipeline = assemble(vae, average['text_encoder'], tokenizer, average['unet'], scheduler)
     if rank == 0: save_pipeline(pipeline, Path(folder)/'pipeline', torch.float16)
     return pipeline
 
@@ -481,3 +499,23 @@ def pretrain(
 if __name__ == '__main__':
     from fastcore.script import call_parse
     call_parse(pretrain)
+
+# %% ../nbs/20_pretraining.ipynb #94513125
+def class_pictures(
+    pipeline:StableDiffusionPipeline,   # to be looked at
+    class_noun:str,                     # one of `CLASSES`
+    guidance_scale:float=4.,            # of classifier-free guidance
+)->list[Image.Image]: # 10, with seeds of their own
+    "Draw a row of the sheet of a hundred pictures."
+    return generate(pipeline, f'a photo of a {class_noun}', 10, seed=10*CLASSES.index(class_noun), guidance_scale=guidance_scale, progress=False)
+
+def class_diversity(
+    judge:Judge,                        # whose eyes
+    class_noun:str,                     # one of `CLASSES`
+    images:list[Image.Image],           # generated
+    real:int=40,                        # pictures of individuals of the class, drawn by code
+)->float: # 1: as different from each other as drawings by code
+    "Mean distance between generated pictures of a class, as a share of that between drawings by code."
+    rng = random.Random(f'diversity {class_noun}')
+    drawn = [draw(place(sample_look(rng, class_noun), rng)) for _ in range(real)]
+    return (diversity(judge, images).mean()/diversity(judge, drawn).mean()).item()

@@ -1,0 +1,138 @@
+"""A study of pretraining at equal compute: what the model predicts, how noise levels are weighted, the UNet's shape, the latents' shape.
+
+    python benchmarks/pretraining.py --scratch SCRATCH                       # all variants that nbs/logs/study.csv does not have yet
+    python benchmarks/pretraining.py --scratch SCRATCH --variants v epsilon  # some of them; two such processes may share SCRATCH
+
+One variant is trained for as many steps as fit into a budget of one thread's CPU time, is read by the judge, and learns subjects by DreamBooth.
+Stopped and started again, it goes on. README.md beside this file says what is measured; notebook 20 shows the table.
+"""
+import argparse
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from dreambench import append, drawn_by_model, finished, reference_pictures, scores  # the script beside this one
+from dreambooth_nb.core import image_grid
+from dreambooth_nb.dreambench import prompts
+from dreambooth_nb.evaluation import load_judge, reading_accuracy
+from dreambooth_nb.guidance import generate
+from dreambooth_nb.pipeline import load_pipeline
+from dreambooth_nb.pretraining import encode_dataset, make_dataset, psnr, train_autoencoder, train_diffusion
+from dreambooth_nb.subject import Subject
+from dreambooth_nb.toyland import CLASSES, SUBJECTS, caption, sample_scene
+from dreambooth_nb.training import train
+
+OUTPUT = Path(__file__).resolve().parent.parent/'nbs'/'logs'/'study.csv'
+AUTOENCODERS = {    # name -> what differs from the shipped shape; trained within the budget
+    '16x16x4': {}, '16x16x8': dict(latent_channels=8), '8x8x16': dict(channels=(32, 48, 64, 96), latent_channels=16)}
+VARIANTS = {        # name -> autoencoder ('shipped' or one of the above), what differs from `train_diffusion`'s defaults
+    'v': ('shipped', {}), 'epsilon': ('shipped', dict(prediction_type='epsilon')), 'v, min-SNR': ('shipped', dict(snr_gamma=5.)),
+    'epsilon, min-SNR': ('shipped', dict(prediction_type='epsilon', snr_gamma=5.)), 'attention twice': ('shipped', dict(attention_levels=2)),
+    'narrow': ('shipped', dict(channels=(48, 96))), 'wide': ('shipped', dict(channels=(96, 192)))} | {name: (name, {}) for name in AUTOENCODERS}
+GUIDANCE = (2., 4.)
+LEARNED = ('teal_dog', 'coral_boot')    # subjects of the DreamBooth runs
+
+
+# ---- training within a budget
+
+def steps_within(budget, take, folder, few=10, more=50):
+    "How many steps fit: what 40 more of them cost in CPU time, without the start."
+    times = []
+    for steps in (few, more):
+        start = time.process_time()
+        take(steps, folder/f'probe-{steps}')
+        times.append(time.process_time() - start)
+        shutil.rmtree(folder/f'probe-{steps}')
+    return int(budget*(more - few)/(times[1] - times[0]))
+
+def within(budget, take, folder):
+    "Train for the budget, in one run or several; the number of steps is found once."
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder/'steps').exists(): (folder/'steps').write_text(str(steps_within(budget, take, folder)))
+    steps = int((folder/'steps').read_text())
+    return steps, take(steps, folder)
+
+def autoencoder(name, data, budget, scratch):
+    "The shipped autoencoder, or one of another shape; and the data set through it."
+    if name == 'shipped': vae = load_pipeline().vae
+    else:
+        folder = scratch/'autoencoders'/name
+        if not (folder/'vae').exists(): within(budget, lambda steps, to: train_autoencoder(data, to, steps, 8, **AUTOENCODERS[name]), folder)
+        vae = AutoencoderKL.from_pretrained(folder/'vae').eval()
+    latents = scratch/'latents'/f'{name}.pt'
+    latents.parent.mkdir(exist_ok=True)
+    encode_dataset(vae, np.load(data/'pictures.npy', mmap_mode='r'), latents)
+    return vae, latents
+
+def diffusion(vae, latents, data, settings, budget, folder):
+    "Train a variant on latents that are encoded already."
+    def take(steps, to):
+        to.mkdir(parents=True, exist_ok=True)
+        if not (to/'latents-0-of-1.pt').exists(): os.link(latents, to/'latents-0-of-1.pt')
+        return train_diffusion(data, vae, to, steps, **settings)
+    steps, pipeline = within(budget, take, folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return steps, pipeline
+
+
+# ---- what it is worth
+
+def reads(pipeline, judge, count, scale):
+    "What the judge reads in pictures of fresh captions."
+    rng = random.Random('study')
+    scenes = [sample_scene(rng, CLASSES[i % len(CLASSES)]) for i in range(count)]
+    return reading_accuracy(judge, generate(pipeline, [caption(s) for s in scenes], guidance_scale=scale, precision='auto', progress=False), scenes)
+
+def learns(pipeline, judge):
+    "DreamBooth's outcome: means over the subjects."
+    found = []
+    for name in LEARNED:
+        subject, look = Subject.toyland(name), SUBJECTS[name]
+        protocol = prompts(look.class_noun, look.pattern)
+        tuned = train(subject, model=pipeline, seed=0, progress=False, prior_guidance_scale=4.).pipeline
+        found.append(scores(judge, reference_pictures(name), protocol, drawn_by_model(tuned, subject, protocol, 100_000, 16, 1), 1))
+    return {f'dreambooth_{k}': round(sum(row[k] for row in found)/len(found), 4) for k in ('subject_fidelity', 'prompt_fidelity', 'pres')}
+
+def folder_of(name, scratch): return scratch/'variants'/name.replace(', ', '-').replace(' ', '-')
+
+def one_variant(name, data, fresh, judge, args):
+    "Train, read, fine-tune: one row."
+    codec, settings = VARIANTS[name]
+    vae, latents = autoencoder(codec, data, args.budget, args.scratch)
+    folder = folder_of(name, args.scratch)
+    steps, pipeline = diffusion(vae, latents, data, settings, args.budget, folder)
+    by_scale = {scale: reads(pipeline, judge, args.num_prompts, scale) for scale in GUIDANCE}
+    best = max(by_scale, key=lambda scale: sum(by_scale[scale].values()))
+    sheet = generate(pipeline, [f'a photo of a {c}' for c in CLASSES], 1, guidance_scale=best, precision='auto', progress=False)
+    image_grid(sheet, 10).save(folder/'sheet.png')
+    return dict(variant=f'"{name}"', autoencoder=codec, budget=args.budget, samples=steps*24, weights=sum(p.numel() for p in pipeline.unet.parameters()),
+                psnr=round(psnr(vae, fresh), 2), guidance_scale=best, **{k: round(v, 4) for k, v in by_scale[best].items()}, **learns(pipeline, judge))
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--scratch', type=Path, required=True, help='folder for the data set, latents, states and models')
+    parser.add_argument('--output', type=Path, default=OUTPUT, help='the table')
+    parser.add_argument('--variants', nargs='+', default=[*VARIANTS], choices=[*VARIANTS])
+    parser.add_argument('--budget', type=float, default=720, help='seconds of one thread, for each of the two trainings')
+    parser.add_argument('--num_pictures', type=int, default=30_000, help='of the training set')
+    parser.add_argument('--num_prompts', type=int, default=200, help='fresh captions that are drawn and read')
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    data, judge = make_dataset(args.scratch/'data', args.num_pictures, seed=1), load_judge()
+    fresh = np.load(make_dataset(args.scratch/'fresh', 300, seed=9, workers=1)/'pictures.npy')
+    for name in args.variants:
+        if (name,) in finished(args.output, 'variant'): continue
+        row = one_variant(name, data, fresh, judge, args)
+        append(args.output, row)
+        done = [n for n in VARIANTS if (n,) in finished(args.output, 'variant') and (folder_of(n, args.scratch)/'sheet.png').exists()]
+        image_grid([Image.open(folder_of(n, args.scratch)/'sheet.png') for n in done], 1, done).quantize(128).save(args.output.with_suffix('.png'))
+        print(time.strftime('%H:%M:%S'), *(f'{k}={v}' for k, v in row.items()), flush=True)
+
+if __name__ == '__main__': main()
