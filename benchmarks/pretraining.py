@@ -7,6 +7,7 @@ One variant is trained for as many steps as fit into a budget of one thread's CP
 Stopped and started again, it goes on. README.md beside this file says what is measured; notebook 20 shows the table.
 """
 import argparse
+import math
 import os
 import random
 import shutil
@@ -34,6 +35,8 @@ AUTOENCODERS = {    # name -> what differs from the shipped shape; trained withi
     '16x16x4': {}, '16x16x8': dict(latent_channels=8), '8x8x16': dict(channels=(32, 48, 64, 96), latent_channels=16)}
 VARIANTS = {        # name -> autoencoder ('shipped' or one of the above), what differs from `train_diffusion`'s defaults
     'v': ('shipped', {}), 'epsilon': ('shipped', dict(prediction_type='epsilon')), 'v, min-SNR': ('shipped', dict(snr_gamma=5.)),
+    'v, min-SNR, floor .1': ('shipped', dict(snr_gamma=5., snr_floor=.1)), 'v, min-SNR, floor .3': ('shipped', dict(snr_gamma=5., snr_floor=.3)),
+    'v, as epsilon, floor .1': ('shipped', dict(snr_gamma=math.inf, snr_floor=.1)), 'v, as epsilon, floor .03': ('shipped', dict(snr_gamma=math.inf, snr_floor=.03)),
     'epsilon, min-SNR': ('shipped', dict(prediction_type='epsilon', snr_gamma=5.)), 'attention twice': ('shipped', dict(attention_levels=2)),
     'narrow': ('shipped', dict(channels=(48, 96))), 'wide': ('shipped', dict(channels=(96, 192)))} | {name: (name, {}) for name in AUTOENCODERS}
 GUIDANCE = (2., 4.)

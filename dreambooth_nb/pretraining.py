@@ -355,6 +355,7 @@ def train_diffusion(
     attention_levels:int=1,
     prediction_type:str='v_prediction', # or 'epsilon'
     snr_gamma:float|None=None, # of min-SNR weights; None: every noise level counts the same
+    snr_floor:float=0., # what the noisiest levels count at least
 )->StableDiffusionPipeline: # with averaged weights
     "Train UNet and text encoder together, from nothing."
     rank, world = rank_and_world()
@@ -379,7 +380,7 @@ def train_diffusion(
             encoder_hidden_states = parts['text_encoder'](tokens[chosen])[0]
             model_pred = parts['unet'](scheduler.add_noise(latents, noise, timesteps), timesteps, encoder_hidden_states).sample
         loss = per_sample_loss(model_pred, training_target(scheduler, latents, noise, timesteps))
-        return dict(loss=(loss if snr_gamma is None else loss*min_snr_weights(scheduler, timesteps, snr_gamma)).mean())
+        return dict(loss=(loss if snr_gamma is None else loss*min_snr_weights(scheduler, timesteps, snr_gamma).clamp(min=snr_floor)).mean())
     average = fit(parts, loss_at, steps, folder, learning_rate)
     pipeline = assemble(vae, average['text_encoder'], tokenizer, average['unet'], scheduler)
     if rank == 0: save_pipeline(pipeline, Path(folder)/'pipeline', torch.float16)
