@@ -141,11 +141,10 @@ def sweep_rows(base, judge, name, seed, count, each, scratch, done):
 def append(path, row):
     "Add a row in one write, so that two processes never mix theirs."
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = ','.join(str(v) for v in row.values()) + '\n'
     try:
-        with open(path, 'x', encoding='utf-8') as file: file.write(','.join(row) + '\n')
+        with open(path, 'x', encoding='utf-8') as file: csv.writer(file, lineterminator='\n').writerow(row)
     except FileExistsError: pass
-    with open(path, 'a', encoding='utf-8') as file: file.write(line)
+    with open(path, 'a', encoding='utf-8') as file: csv.writer(file, lineterminator='\n').writerow(row.values())
 
 def finished(path, *keys):
     "What the table has."
@@ -180,11 +179,8 @@ def main():
         output = args.output or LOGS/'dreambench-unseen.csv'
         for name in subjects:
             if (name,) in finished(output, 'subject'): continue
-            for row in unseen_rows(base, judge, name, 0, args.num_images, args.scratch): append(output, row)
-        strips = [Image.open(args.scratch/'strips'/f'unseen-{name}.png') for name in subjects]
-        sheet = Image.new('RGB', (strips[0].width, sum(s.height for s in strips)), 'white')
-        for i, strip in enumerate(strips): sheet.paste(strip, (0, i*strip.height))
-        sheet.quantize(128).save(output.with_suffix('.png'))
+            for row in list(unseen_rows(base, judge, name, 0, args.num_images, args.scratch)): append(output, row)
+        image_grid([Image.open(args.scratch/'strips'/f'unseen-{name}.png') for name in subjects], 1).quantize(128).save(output.with_suffix('.png'))
         return
     output = args.output or LOGS/('dreambench-settings.csv' if args.settings else 'dreambench.csv')
     for seed in args.seeds or ([0] if args.settings else [0, 1, 2]):

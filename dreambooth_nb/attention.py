@@ -23,7 +23,7 @@ from torch import Tensor
 from .core import InputError, generator_for
 from .diffusion import training_scheduler
 from .guidance import _inference, _texts, generate_batches
-from .pipeline import encode_images, encode_prompt
+from .pipeline import encode_images
 from .toyland import DRAW, Brush, Scene
 
 # after our own modules, whose import of diffusers is a quiet one

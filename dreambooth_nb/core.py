@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')  # torch reads it at its first allocation: large tensors in large pages, which the kernel hands out faster

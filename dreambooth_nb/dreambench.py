@@ -32,7 +32,7 @@ from .generation import _phrase, model_name
 from .guidance import generate
 from .pipeline import load_pipeline
 from .subject import Subject
-from .toyland import CONTEXTS, LIVING, PALETTE, SUBJECTS, Look, draw, place, sample_look, subject_scenes
+from .toyland import CONTEXTS, LIVING, PALETTE, SUBJECTS, Look, draw, place, subject_scenes
 from .training import Run
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -176,7 +176,7 @@ def report_figure(
             axes[0].plot(v['mean'], y, marker, color=colours.get(kind, 'k'), markersize=7, markerfacecolor='white' if row else None)
     axes[0].set(yticks=range(len(kinds)), yticklabels=kinds, ylim=(len(kinds) - .5, -.5), xlabel='mean and 95% interval', title='By kind: likeness (filled), prompt (hollow)')
     for p in report['prompts']: axes[1].plot(p['prompt_fidelity'], p['subject_fidelity'], 'o', color=colours.get(p['kind'], 'k'), alpha=.6, markersize=8)
-    for place, kind in enumerate(kinds): axes[1].annotate(kind, (.02, .04 + .07*place), xycoords='axes fraction', color=colours.get(kind, 'k'))
+    for i, kind in enumerate(kinds): axes[1].annotate(kind, (.02, .04 + .07*i), xycoords='axes fraction', color=colours.get(kind, 'k'))
     axes[1].set(xlabel='follows the prompt', ylabel='likeness to the subject', title='Each dot one prompt')
     for axis in axes: axis.title.set_fontsize(10)
     return figure

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import torch
 from huggingface_hub import HfApi
-from PIL import Image
 from torch import Tensor
 
 from .checkpointing import list_checkpoints, checkpoint_facts

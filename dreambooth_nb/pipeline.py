@@ -31,7 +31,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .core import InputError, default_device, file_sha256, image_grid, replacing_folder, to_images, to_tensor
+from .core import InputError, default_device, file_sha256, replacing_folder, to_images, to_tensor
 
 # %% ../nbs/02_pipeline.ipynb #6668b10f
 _NOTICES = {'transformers.utils.import_utils': 'requires torchvision', 'diffusers.loaders.single_file': 'local_files_only'}
@@ -264,7 +264,7 @@ def _open_ckpt(path, config):
         _as_safetensors(_unpickle(path), Path(tmp)/'copy.safetensors')
         return _open_file(Path(tmp)/'copy.safetensors', path, config)
 
-PICKLES = ('.ckpt', '.pt', '.pth', '.bin')  # files that can run code when opened carelessly
+PICKLES = ('.ckpt', '.pt', '.pth', '.bin', '.pkl')  # files that can run code when opened carelessly
 
 def _open_single(path, config, allow_pickle):
     "Open one file, of whatever kind."

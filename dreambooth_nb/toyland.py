@@ -10,11 +10,11 @@ __all__ = ['RGB', 'PALETTE', 'CONTEXTS', 'PATTERNS', 'ACCESSORIES', 'LIVING', 'D
 # %% ../nbs/01_toyland.ipynb #1c98cdda
 import math
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageDraw
 
 from .core import InputError
 

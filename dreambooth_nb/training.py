@@ -773,7 +773,7 @@ def default_learning_rate(
     unet:nn.Module,         # to be trained
     trainable:str='unet',   # a key of `dreambooth_nb.freezing.TRAINABLE`
 )->float: # of AdamW
-    "Diffusers' rates for Stable Diffusion's sizes; a small UNet takes larger steps (measured in notebook 14), and so do few weights."
+    "Diffusers' rates for Stable Diffusion's sizes; a small UNet takes larger steps, and so do few weights."
     small = sum(p.numel() for p in unet.parameters()) < 50e6
     return {'lora': (1e-4, 1e-3), 'token_embedding': (5e-4, 1e-2)}.get(trainable, (5e-6, 1e-4))[small]
 
