@@ -106,7 +106,7 @@ class TrainingConfig:
     dataloader_num_workers:Index=0                          # processes that prepare batches; 0: none beside the main one
 
     # optimiser
-    learning_rate:Positive|None=None                        # None: diffusers' 5e-6 (lora 1e-4, token_embedding 5e-4); for small UNets such as the embedded model's 1e-4 (lora 1e-3, token_embedding 1e-2)
+    learning_rate:Positive|None=None                        # None: 5e-6 as diffusers' script (lora 1e-4, token_embedding 5e-4, as its documentation's examples); for small UNets such as the embedded model's 1e-4 (lora 1e-3, token_embedding 1e-2)
     text_encoder_lr:Positive|None=None                      # of the text encoder; None: as learning_rate
     scale_lr:bool=False                                     # multiply the learning rate by batch size, accumulation steps and devices
     lr_scheduler:Literal['constant', 'constant_with_warmup', 'linear', 'cosine', 'cosine_with_restarts', 'polynomial']='constant' # how the learning rate changes
@@ -127,7 +127,7 @@ class TrainingConfig:
 
     # averaging
     use_ema:bool=False                                      # also keep a moving average of the weights, and hand over that
-    ema_decay:Share=0.9999                                  # share of the old average that stays in each step
+    ema_decay:Share=0.9999                                  # upper limit of the share of the old average that stays in a step; early steps keep (1 + step)/(10 + step), .98 at step 400
 
     # machine
     mixed_precision:Literal['no', 'fp16', 'bf16']|None=None # weights stay in single precision; None: bf16 where the hardware has it, else no
@@ -315,9 +315,10 @@ def save_config(
 class _Loader(yaml.SafeLoader):
     "YAML without doubled keys."
     def construct_mapping(self, node, deep=False):
-        keys = [key.value for key, _ in node.value]
+        seen = set()
         for key, _ in node.value:
-            if keys.count(key.value) > 1: raise yaml.MarkedYAMLError(problem=f'{key.value} is there twice', problem_mark=key.start_mark)
+            if key.value in seen: raise yaml.MarkedYAMLError(problem=f'{key.value} is there twice, again', problem_mark=key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 def _parse_yaml(text, place):

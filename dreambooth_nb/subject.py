@@ -61,7 +61,7 @@ def _one_line(argument, text):
 
 def _advice(tokenizer):
     "Which identifiers to use instead."
-    good = ['sks', 'ohwx', *IDENTIFIERS]  # the first two are single tokens in Stable Diffusion's vocabulary and in Toyland's
+    good = ['ohwx', 'sks', *IDENTIFIERS]  # the first two are single tokens in Stable Diffusion's vocabulary and in Toyland's
     if tokenizer is not None: good = [w for w in good if len(split_tokens(tokenizer, w)) == 1 and not is_everyday(w, tokenizer)]
     return f"; better: a rare single token such as {' or '.join(good[:2])}" if good else ''
 
