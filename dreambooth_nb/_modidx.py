@@ -1031,6 +1031,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                    'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training.model_card': ('training.html#model_card', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training.plot_history': ('training.html#plot_history', 'dreambooth_nb/training.py'),
+                                        'dreambooth_nb.training.public_name': ('training.html#public_name', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training.read_history': ('training.html#read_history', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training.save_run': ('training.html#save_run', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training.train': ('training.html#train', 'dreambooth_nb/training.py'),

@@ -90,7 +90,7 @@ class TrainingConfig:
 
     # what is trained
     trainable:Literal['unet', 'unet+text_encoder', 'cross_attention', 'token_embedding', 'lora']='unet' # which weights learn
-    train_text_encoder:bool=False                           # the text encoder too: better, and more memory; means trainable=unet+text_encoder
+    train_text_encoder:bool=False                           # the text encoder too: better, and more memory; means trainable=unet+text_encoder (lora adapts both anyway)
     trainable_pattern:Text|None=None                        # a regular expression; of the chosen weights only those learn whose full name it finds
     stop_text_encoder_training:Count|None=None              # the text encoder is frozen after so many steps
     rank:Count=4                                            # of the LoRA matrices

@@ -30,7 +30,7 @@ from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipe
     pack_configuration, read_safetensors, save_pipeline, tensors_sha256, text_encoder_names)
 from .prior import fingerprint
 from .toyland import SUBJECTS
-from .training import Run, read_history
+from .training import Run, public_name, read_history
 
 # after our own modules, whose import of diffusers is a quiet one
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -428,7 +428,7 @@ def card_text(
     lines += [f'- `{p}`' for p in prompts] + ['']*bool(prompts)
     if images: lines += ['## Pictures', '', *(f'![{prompt}]({file})' for file, prompt in images), '', f'{drawn}: ' + '; '.join(f'`{p}`' for p in dict.fromkeys(p for _, p in images)), '']
     if metrics: lines += ['## Metrics', '', '| measure | value |', '|---|---|', *(f'| {k} | {v:.4g} |' for k, v in list(metrics.items())[:40]), '']
-    if config: lines += ['## Settings', '', f"Trained from `{base if is_public or base == 'toyland' else Path(base).name}`; what differs from the defaults:", '', *(f'- `{k}: {json.dumps(v)}`' for k, v in settings.items()), '']
+    if config: lines += ['## Settings', '', f"Trained from `{public_name(base)}`; what differs from the defaults:", '', *(f'- `{k}: {json.dumps(v)}`' for k, v in settings.items()), '']
     return '\n'.join(lines + ['## Licence', '', f"`{licence}`" + (', as its base model: see there for what may be done with it.' if base != 'toyland' else '.'), ''])
 
 # %% ../nbs/12_export.ipynb #01ac98a0

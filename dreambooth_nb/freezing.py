@@ -39,7 +39,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 # %% ../nbs/07_freezing.ipynb #0d0802f2
 TRAINABLE = {
-    'unet+text_encoder': 'every weight of both: the paper\'s choice, the largest',
+    'unet+text_encoder': 'every weight of both: the best likeness, the largest',
     'unet': 'every weight of the UNet; prompts are read as before',
     'cross_attention': "the UNet's attn2 layers, where a prompt meets the picture",
     'token_embedding': "the rows of the identifier's tokens alone (textual inversion)",

@@ -72,7 +72,7 @@ def mix(
     "Blend two colours."
     return tuple(round(p*(1 - t) + q*t) for p, q in zip(a, b))
 
-def ellipse_points(x:float, y:float, rx:float, ry:float, # centre and radii
+def ellipse_points(x:float, y:float, rx:float, ry:float, # centre and radii, in one unit
                    angle:float=0.,                       # radians
                    start:float=0., stop:float=2*math.pi, # the arc to follow, radians
                    n:int=28,                             # number of points
@@ -103,23 +103,42 @@ class Brush:
     def _outline(self, pixels, fill):
         self.pen.line(pixels + pixels[:4], fill=mix(fill, (26, 20, 40), .62), width=max(1, round(self.scale*.05)), joint='curve')
 
-    def polygon(self, points, fill, outline=True):
+    def polygon(self,
+        points,         # (n, 2), object units
+        fill:RGB,
+        outline:bool=True,
+    )->None:
         "Fill a polygon."
         pixels = self._pixels(points)
         self.pen.polygon(pixels, fill=fill)
         if outline: self._outline(pixels, fill)
 
-    def ellipse(self, x, y, rx, ry, fill, angle=0., outline=True):
+    def ellipse(self,
+        x:float, y:float,   # centre, object units
+        rx:float, ry:float, # radii, object units
+        fill:RGB,
+        angle:float=0.,     # radians
+        outline:bool=True,
+    )->None:
         "Fill an ellipse."
         self.polygon(ellipse_points(x, y, rx, ry, angle), fill, outline)
 
-    def box(self, x0, y0, x1, y1, fill, outline=True, radius=.06):
+    def box(self,
+        x0:float, y0:float, x1:float, y1:float, # corners, object units
+        fill:RGB,
+        outline:bool=True,
+        radius:float=.06,   # of the corners, object units
+    )->None:
         "Fill a rectangle with round corners."
         corners = [(x1-radius, y0+radius, -.5), (x1-radius, y1-radius, 0.), (x0+radius, y1-radius, .5), (x0+radius, y0+radius, 1.)]
         arcs = [ellipse_points(x, y, radius, radius, 0., a*math.pi, (a+.5)*math.pi, 5) for x, y, a in corners]
         self.polygon(np.concatenate(arcs), fill, outline)
 
-    def stroke(self, points, fill, width):
+    def stroke(self,
+        points,         # (n, 2), object units
+        fill:RGB,
+        width:float,    # object units
+    )->None:
         "Draw a thick outlined line through the points."
         pixels, w = self._pixels(points), max(2, round(width*self.scale))
         self.pen.line(pixels, fill=mix(fill, (26, 20, 40), .62), width=w + 2*max(1, round(self.scale*.05)), joint='curve')

@@ -7,7 +7,7 @@ __all__ = ['LOSSES', 'DRAWING_PRECISION', 'SAMPLERS', 'BOOK', 'latent_distributi
            'DreamBooth', 'hollow_copy', 'make_optimizer', 'training_precision', 'Pictures', 'training_resolution',
            'EachStep', 'is_due', 'History', 'read_history', 'blame', 'Average', 'PriorRefresh', 'validation_losses',
            'Validation', 'Checkpoints', 'ending_gently', 'make_loggers', 'log_picture', 'fit', 'Run',
-           'default_learning_rate', 'save_run', 'model_card', 'train', 'plot_history']
+           'default_learning_rate', 'save_run', 'public_name', 'model_card', 'train', 'plot_history']
 
 # %% ../nbs/10_training.ipynb #f1d6817e
 import csv
@@ -15,6 +15,7 @@ import gc
 import hashlib
 import logging
 import math
+import re
 import signal
 import threading
 import time
@@ -550,15 +551,15 @@ def validation_losses(
     where = ((torch.arange(timesteps) + .5)*n/timesteps).long()
     totals = {}
     for part, pools in dict(instance=data.instance, prior=data.prior).items():
-        chosen = [(pool.first + i*pool.views, pool.prompts[i]) for pool in pools if not pool.images for i in range(min(len(pool), pictures))]
-        losses = [_validation_loss(module, row, prompt, where) for row, prompt in chosen]
+        losses = [_validation_loss(module, pool, i, where) for pool in pools for i in range(min(len(pool), pictures))]
         totals[f'val_loss_{part}'] = sum(losses)/len(losses) if losses else 0.
     return dict(val_loss=totals['val_loss_instance'] + module.config.prior_loss_weight*totals['val_loss_prior']) | totals
 
-def _validation_loss(module, row, prompt, timesteps):
-    "The loss of one picture at all timesteps."
-    noise = torch.stack([torch.randn(module.data.shape, generator=generator_for(0, 'validation', int(row), int(t))) for t in timesteps])
-    batch = dict(row=torch.full_like(timesteps, row), prompt=torch.full_like(timesteps, prompt), noise=noise, posterior_noise=torch.zeros_like(noise), timesteps=timesteps)
+def _validation_loss(module, pool, i, timesteps):
+    "The loss of a pool's i-th picture at all timesteps: of its first cached view, or of its middle."
+    noise = torch.stack([torch.randn(module.data.shape, generator=generator_for(0, 'validation', i, int(t))) for t in timesteps])
+    batch = dict(row=torch.full_like(timesteps, pool.first + i*pool.views), prompt=torch.full_like(timesteps, pool.prompts[i]), noise=noise, posterior_noise=torch.zeros_like(noise), timesteps=timesteps)
+    if pool.images: batch |= dict(row=torch.full_like(timesteps, -1), pictures=prepare([pool.images[i]]*len(timesteps), module.data.shape[-1]*module.pipeline.vae_scale_factor))
     batch = {k: v.to(module.device) for k, v in batch.items()}
     latents = module.latents(batch)
     with module.trainer.precision_plugin.forward_context():
@@ -851,6 +852,13 @@ def _finish(run, trained):
     if main: save_run(run)
     return run
 
+def public_name(
+    model:str, # as `load_pipeline` takes it
+)->str: # for others to read
+    "A hub id and 'toyland' as they are, of a path the last part: whose folders it passes through is nobody's business."
+    is_path = Path(model).expanduser().exists() or not re.fullmatch(r'[\w.-]+(/[\w.-]+)?', model)
+    return Path(model).name if is_path else model
+
 def model_card(
     run:Run, # from `train`
 )->str: # Markdown
@@ -864,7 +872,7 @@ Stable Diffusion that has learned, by DreamBooth:
 
 {listed}
 
-Made from `{c.pretrained_model_name_or_path}` in {c.max_train_steps} steps (batch {c.train_batch_size}, learning rate {c.learning_rate:g}, {c.trainable}, {prior}, seed {c.seed}).
+Made from `{public_name(c.pretrained_model_name_or_path)}` in {c.max_train_steps} steps (batch {c.train_batch_size}, learning rate {c.learning_rate:g}, {c.trainable}, {prior}, seed {c.seed}).
 All settings: `config.yaml`; all steps' losses: `metrics.csv`.
 
 ```
@@ -873,7 +881,7 @@ dreambooth generate --model {run.output_dir.name} --prompt "{names[0]}"
 """
 
 # %% ../nbs/10_training.ipynb #9b60761c
-BOOK = make_config(train_text_encoder=True, with_prior_preservation=True)  # what the paper does; diffusers' flags have both off
+BOOK = make_config(train_text_encoder=True, with_prior_preservation=True)  # the paper's prior preservation, and the text encoder as diffusers recommends; diffusers' flags have both off
 
 @delegates(TrainingConfig)
 def train(
