@@ -32,9 +32,9 @@ from dreambooth_nb.training import train
 OUTPUT = Path(__file__).resolve().parent.parent/'nbs'/'logs'/'study.csv'
 AUTOENCODERS = {    # name -> what differs from the shipped shape; trained within the budget
     '16x16x4': {}, '16x16x8': dict(latent_channels=8), '8x8x16': dict(channels=(32, 48, 64, 96), latent_channels=16)}
-CHOSEN = dict(snr_gamma=math.inf, snr_floor=.03)    # the objective that won; every other question is asked with it
-VARIANTS = {        # name -> autoencoder ('shipped' or one of the above), what differs from the shipped UNet and plain v-prediction
-    'v': ('shipped', {}), 'epsilon': ('shipped', dict(prediction_type='epsilon')), 'v, min-SNR': ('shipped', dict(snr_gamma=5.)),
+PLAIN, CHOSEN = dict(snr_gamma=None, snr_floor=0.), dict(snr_gamma=math.inf, snr_floor=.03)  # every noise level alike; the objective that won, with which every other question is asked
+VARIANTS = {        # name -> autoencoder ('shipped' or one of the above), what differs from the shipped UNet
+    'v': ('shipped', PLAIN), 'epsilon': ('shipped', PLAIN | dict(prediction_type='epsilon')), 'v, min-SNR': ('shipped', dict(snr_gamma=5., snr_floor=0.)),
     'v, min-SNR, floor .1': ('shipped', dict(snr_gamma=5., snr_floor=.1)), 'v, min-SNR, floor .3': ('shipped', dict(snr_gamma=5., snr_floor=.3)),
     'v, as epsilon, floor .1': ('shipped', dict(snr_gamma=math.inf, snr_floor=.1)), 'v, as epsilon, floor .03': ('shipped', CHOSEN),
     'attention twice': ('shipped', CHOSEN | dict(attention_levels=2)), 'narrow': ('shipped', CHOSEN | dict(channels=(48, 96))),

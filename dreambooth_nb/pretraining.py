@@ -11,7 +11,6 @@ __all__ = ['make_dataset', 'to_model_range', 'rank_and_world', 'average_gradient
 
 # %% ../nbs/20_pretraining.ipynb #9591d8bf
 import csv
-import json
 import math
 import os
 import random
@@ -354,8 +353,8 @@ def train_diffusion(
     channels:tuple[int, ...]=(64, 128), # of the UNet, as `attention_levels`
     attention_levels:int=1,
     prediction_type:str='v_prediction', # or 'epsilon'
-    snr_gamma:float|None=None, # of min-SNR weights; None: every noise level counts the same
-    snr_floor:float=0., # what the noisiest levels count at least
+    snr_gamma:float|None=None, # of min-SNR weights, of which infinity makes SNR/(SNR + 1) for v-prediction; None: every noise level counts the same
+    snr_floor:float=0., # what a noise level counts at least, with `snr_gamma`
 )->StableDiffusionPipeline: # with averaged weights
     "Train UNet and text encoder together, from nothing."
     rank, world = rank_and_world()
@@ -496,11 +495,6 @@ def pretrain(
     train_diffusion(folder/'data', vae, folder/'diffusion', diffusion_steps, seed=seed)
     if rank == 0: train_judge(folder/'judge', judge_steps, seed=seed)
 
-# %% ../nbs/20_pretraining.ipynb #15e5aae3
-if __name__ == '__main__':
-    from fastcore.script import call_parse
-    call_parse(pretrain)
-
 # %% ../nbs/20_pretraining.ipynb #94513125
 def class_pictures(
     pipeline:StableDiffusionPipeline,   # to be looked at
@@ -520,3 +514,8 @@ def class_diversity(
     rng = random.Random(f'diversity {class_noun}')
     drawn = [draw(place(sample_look(rng, class_noun), rng)) for _ in range(real)]
     return (diversity(judge, images).mean()/diversity(judge, drawn).mean()).item()
+
+# %% ../nbs/20_pretraining.ipynb #15e5aae3
+if __name__ == '__main__':
+    from fastcore.script import call_parse
+    call_parse(pretrain)
