@@ -418,17 +418,17 @@ def card_text(
 )->str: # Markdown, with the hub's lines on top
     "Describe a model to people and to the hub."
     base = config.pretrained_model_name_or_path if config else ''
-    is_public = bool(re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', base)) and not Path(base).exists()
+    shown = public_name(base)   # with a slash in it only if it is a hub id
     prompts = _prompts_of(config) if config else []
     tags = ['stable-diffusion', 'dreambooth', *(['lora'] if is_lora else [])]
     top = [f'license: {json.dumps(licence)}', 'library_name: diffusers', 'pipeline_tag: text-to-image', f'tags: {json.dumps(tags)}',
-           *([f'base_model: {json.dumps(base)}'] if is_public else []), *([f'instance_prompt: {json.dumps(prompts[0])}'] if prompts else [])]
+           *([f'base_model: {json.dumps(base)}'] if '/' in shown else []), *([f'instance_prompt: {json.dumps(prompts[0])}'] if prompts else [])]
     settings = {k: v for k, v in changed_settings(config).items() if k not in _PRIVATE} if config else {}
     lines = ['---', *top, '---', '', f'# {name}', '', f"{'A LoRA for Stable Diffusion' if is_lora else 'Stable Diffusion'} that has learned, by DreamBooth:" if prompts else 'A Stable Diffusion model.', '']
     lines += [f'- `{p}`' for p in prompts] + ['']*bool(prompts)
     if images: lines += ['## Pictures', '', *(f'![{prompt}]({file})' for file, prompt in images), '', f'{drawn}: ' + '; '.join(f'`{p}`' for p in dict.fromkeys(p for _, p in images)), '']
     if metrics: lines += ['## Metrics', '', '| measure | value |', '|---|---|', *(f'| {k} | {v:.4g} |' for k, v in list(metrics.items())[:40]), '']
-    if config: lines += ['## Settings', '', f"Trained from `{public_name(base)}`; what differs from the defaults:", '', *(f'- `{k}: {json.dumps(v)}`' for k, v in settings.items()), '']
+    if config: lines += ['## Settings', '', f"Trained from `{shown}`; what differs from the defaults:", '', *(f'- `{k}: {json.dumps(v)}`' for k, v in settings.items()), '']
     return '\n'.join(lines + ['## Licence', '', f"`{licence}`" + (', as its base model: see there for what may be done with it.' if base != 'toyland' else '.'), ''])
 
 # %% ../nbs/12_export.ipynb #01ac98a0
