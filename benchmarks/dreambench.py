@@ -36,9 +36,9 @@ CASES = {       # case -> what differs from `train`'s defaults: UNet and text en
     'prior': {}, 'no_prior': dict(with_prior_preservation=False), 'unet': dict(train_text_encoder=False), 'lora': dict(trainable='lora'),
     '1_picture': dict(pictures=1), '3_pictures': dict(pictures=3)}
 SWEPT = {       # setting of `train` -> the values beside its default; the default's own runs are case 'prior'
-    'learning_rate': (5e-5, 2e-4, 4e-4), 'text_encoder_lr': (2.5e-5, 4e-4), 'max_train_steps': (100, 200, 800), 'prior_loss_weight': (.1, .3, 3.),
-    'num_class_images': (10, 30, 300)}
-LORA_RATES = (2.5e-4, 5e-4, 1e-3, 2e-3)
+    'learning_rate': (5e-5, 2e-4, 4e-4), 'text_encoder_lr': (2.5e-5, 4e-4), 'max_train_steps': (200, 800), 'prior_loss_weight': (.3, 3.),
+    'num_class_images': (10, 30, 200)}
+LORA_RATES = (5e-4, 1e-3, 2e-3)
 SETTINGS = {f'{name}={value:g}': {name: value} for name, values in SWEPT.items() for value in values} | {
     f'lora_learning_rate={rate:g}': dict(trainable='lora', learning_rate=rate) for rate in LORA_RATES}
 SCALES = (1, 1.5, 2, 3, 4, 5, 7.5, 10, 14)

@@ -203,12 +203,15 @@ def train_autoencoder(
     seed:int=0,
     channels:tuple[int, ...]=(32, 32, 64), # as `new_autoencoder`, like `latent_channels`
     latent_channels:int=4,
+    decoder_of:AutoencoderKL|None=None, # trained already; goes on with its decoder alone, in place, so that its latents stay what they are
 )->AutoencoderKL: # with averaged weights and latents of mean 0, deviation 1
     "Train the autoencoder as a general codec of flat pictures."
     rank, world = rank_and_world()
     pictures = np.load(Path(data)/'pictures.npy', mmap_mode='r')
     torch.manual_seed(seed)
-    vae = new_autoencoder(channels, latent_channels)
+    vae = decoder_of or new_autoencoder(channels, latent_channels)
+    for part in (vae.encoder, vae.quant_conv): part.requires_grad_(decoder_of is None)
+    for part in (vae.decoder, vae.post_quant_conv): part.requires_grad_(True)
     weights = dict(pixel=1., edge=.5, chroma=1., coarse=1., kl=1e-6)
     def loss_at(step, rank):
         g = torch.Generator().manual_seed((seed*1_000_003 + step)*64 + rank)
@@ -220,7 +223,7 @@ def train_autoencoder(
         losses = reconstruction_losses(output.float(), x) | dict(kl=posterior.kl().float().mean())
         return dict(loss=sum(weights[k]*v for k, v in losses.items()), **losses)
     vae = fit(vae, loss_at, steps, folder, learning_rate)
-    if rank == 0: standardise_latents(vae, to_model_range(pictures[:2000])).save_pretrained(Path(folder)/'vae')
+    if rank == 0: (vae if decoder_of else standardise_latents(vae, to_model_range(pictures[:2000]))).save_pretrained(Path(folder)/'vae')
     return vae
 
 # %% ../nbs/20_pretraining.ipynb #ba60fb04
@@ -345,7 +348,7 @@ def train_diffusion(
     data:str|Path,          # folder from `make_dataset`
     vae:AutoencoderKL,      # trained
     folder:str|Path,        # gets the state, the log and, at the end, pipeline/ in half precision
-    steps:int=7_000,        # of `batch_size` pictures per process
+    steps:int=12_000,       # of `batch_size` pictures per process
     batch_size:int=24,      # per process
     learning_rate:float=8e-4,
     caption_dropout:float=.1, # share of empty captions: what classifier-free guidance needs
@@ -353,8 +356,8 @@ def train_diffusion(
     channels:tuple[int, ...]=(64, 128), # of the UNet, as `attention_levels`
     attention_levels:int=1,
     prediction_type:str='v_prediction', # or 'epsilon'
-    snr_gamma:float|None=None, # of min-SNR weights, of which infinity makes SNR/(SNR + 1) for v-prediction; None: every noise level counts the same
-    snr_floor:float=0., # what a noise level counts at least, with `snr_gamma`
+    snr_gamma:float|None=math.inf, # of min-SNR weights, of which infinity makes SNR/(SNR + 1) for v-prediction; None: every noise level counts the same
+    snr_floor:float=.03, # what a noise level counts at least, with `snr_gamma`
 )->StableDiffusionPipeline: # with averaged weights
     "Train UNet and text encoder together, from nothing."
     rank, world = rank_and_world()
@@ -480,7 +483,8 @@ def pretrain(
     output_dir:str,                 # gets one folder per stage
     num_pictures:int=60_000,        # of the training set
     autoencoder_steps:int=14_000,   # of 4 pictures per process
-    diffusion_steps:int=7_000,     # of 24 pictures per process
+    decoder_steps:int=12_000,       # likewise, of the decoder alone
+    diffusion_steps:int=12_000,     # of 24 pictures per process
     judge_steps:int=3_000,          # of 96 pictures per process
     seed:int=0,                     # of everything
 )->None:
@@ -491,7 +495,10 @@ def pretrain(
     if world > 1: dist.barrier()
     train_autoencoder(folder/'data', folder/'autoencoder', autoencoder_steps, seed=seed)
     if world > 1: dist.barrier()
-    vae = AutoencoderKL.from_pretrained(folder/'autoencoder'/'vae').eval()
+    vae = AutoencoderKL.from_pretrained(folder/'autoencoder'/'vae')
+    train_autoencoder(folder/'data', folder/'decoder', decoder_steps, learning_rate=5e-4, seed=seed + 1, decoder_of=vae)
+    if world > 1: dist.barrier()
+    vae = AutoencoderKL.from_pretrained(folder/'decoder'/'vae').eval()
     train_diffusion(folder/'data', vae, folder/'diffusion', diffusion_steps, seed=seed)
     if rank == 0: train_judge(folder/'judge', judge_steps, seed=seed)
 
@@ -512,7 +519,7 @@ def class_diversity(
 )->float: # 1: as different from each other as drawings by code
     "Mean distance between generated pictures of a class, as a share of that between drawings by code."
     rng = random.Random(f'diversity {class_noun}')
-    drawn = [draw(place(sample_look(rng, class_noun), rng)) for _ in range(real)]
+    drawn = [draw(place(sample_look(rng, class_noun), rng, accessory=None)) for _ in range(real)]
     return (diversity(judge, images).mean()/diversity(judge, drawn).mean()).item()
 
 # %% ../nbs/20_pretraining.ipynb #15e5aae3

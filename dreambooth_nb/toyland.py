@@ -167,6 +167,7 @@ def draw_coat(
     brush:Brush,        # where to draw
     points:np.ndarray,  # (n, 2), outline of the coat
     look:Look,          # colours, pattern and marking
+    middle:tuple[float, float]|None=None, # where a star goes; the middle of the outline's box if None
 )->None:
     "Fill a polygon with a look's colour, pattern and star, clipped to the polygon."
     pixels = brush._pixels(points)
@@ -175,7 +176,7 @@ def draw_coat(
     layers = []
     if look.pattern == 'spotted': layers += [(s, look.accent) for s in _spots(x0, y0, x1, y1)]
     if look.pattern == 'striped': layers += [(s, look.accent) for s in _stripes(x0, y0, x1, y1)]
-    if look.marking == 'star': layers.append((_star((x0+x1)/2, (y0+y1)/2, .34), look.marking_colour))
+    if look.marking == 'star': layers.append((_star(*(middle or ((x0+x1)/2, (y0+y1)/2)), .4), look.marking_colour))
     if layers:
         clip, painted = Image.new('L', brush.image.size), brush.image.copy()
         ImageDraw.Draw(clip).polygon(pixels, fill=255)
@@ -319,7 +320,7 @@ def _boot(brush, scene):
     w = .36 + .1*look.build
     sole = mix(look.accent, DARK, .15)
     outline = [(-.62, top), (-.62 + 2*w, top), (-.6 + 2*w, .2), (.62, .26), (.88, .5), (.88, .72), (-.66, .72)]
-    draw_coat(brush, np.array(outline), look)
+    draw_coat(brush, np.array(outline), look, middle=(-.62 + w, .5*(top + .32)))
     brush.box(-.7, .68, .94, .9, sole)
     brush.box(-.7, top - .12, -.54 + 2*w, top + .1, look.accent)
     for y in (top + .34, top + .58): brush.box(-.3 + w, y, -.5 + 2*w, y + .1, CREAM, outline=False, radius=.04)
@@ -523,7 +524,7 @@ def draw(
     return backdrop.image.reduce(factor)
 
 # %% ../nbs/01_toyland.ipynb #1a3f0402
-SYMMETRIC = ('dog', 'cat', 'robot', 'backpack', 'vase', 'clock')  # the classes that may be mirrored
+SYMMETRIC = ('dog', 'robot', 'backpack', 'vase', 'clock')  # the classes that may be mirrored
 
 def _any(rng, names, given):
     "The given name, or a random one."
@@ -585,10 +586,10 @@ SUBJECTS: dict[str, Look] = {
     'teal_dog': Look('dog', (20, 158, 160), (252, 180, 74), 'spotted', .6, .8, 'collar', (222, 44, 60)),
     'magenta_cat': Look('cat', (212, 36, 146), (252, 232, 150), 'striped', .5, .3),
     'lime_duck': Look('duck', (172, 220, 44), (96, 40, 140), 'spotted', .8, .2, 'collar', (96, 40, 140)),
-    'mint_robot': Look('robot', (142, 226, 196), (232, 92, 60), 'plain', .4, .1, 'star', (214, 40, 70)),
+    'mint_robot': Look('robot', (142, 226, 196), (232, 92, 60), 'plain', .4, .1, 'star', (120, 16, 84)),
     'maroon_backpack': Look('backpack', (122, 18, 56), (246, 190, 60), 'striped', .7, .4),
     'sky_teapot': Look('teapot', (110, 196, 240), (190, 30, 90), 'spotted', .9, .6),
-    'coral_boot': Look('boot', (255, 122, 104), (24, 70, 120), 'plain', .3, .9, 'star', (255, 244, 170)),
+    'coral_boot': Look('boot', (255, 122, 104), (24, 70, 120), 'plain', .3, .9, 'star', (20, 40, 110)),
     'indigo_vase': Look('vase', (62, 44, 140), (110, 232, 206), 'striped', .8, .1),
 }
 
