@@ -239,6 +239,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'dreambooth_nb.core.seed_for': ('core.html#seed_for', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.to_images': ('core.html#to_images', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.to_tensor': ('core.html#to_tensor', 'dreambooth_nb/core.py'),
+                                    'dreambooth_nb.core.torch_defaults': ('core.html#torch_defaults', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.writable_folder': ('core.html#writable_folder', 'dreambooth_nb/core.py')},
             'dreambooth_nb.diffusion': { 'dreambooth_nb.diffusion._prediction_type': ( 'diffusion.html#_prediction_type',
                                                                                        'dreambooth_nb/diffusion.py'),
