@@ -618,6 +618,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'dreambooth_nb.guidance._number': ('guidance.html#_number', 'dreambooth_nb/guidance.py'),
                                         'dreambooth_nb.guidance._picture_size': ( 'guidance.html#_picture_size',
                                                                                   'dreambooth_nb/guidance.py'),
+                                        'dreambooth_nb.guidance._rehearse': ('guidance.html#_rehearse', 'dreambooth_nb/guidance.py'),
                                         'dreambooth_nb.guidance._sampler': ('guidance.html#_sampler', 'dreambooth_nb/guidance.py'),
                                         'dreambooth_nb.guidance._start': ('guidance.html#_start', 'dreambooth_nb/guidance.py'),
                                         'dreambooth_nb.guidance._texts': ('guidance.html#_texts', 'dreambooth_nb/guidance.py'),
