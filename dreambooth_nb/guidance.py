@@ -217,6 +217,15 @@ def _texts(pipeline, prompts):
     "What the UNet reads of each prompt."
     with _inference(pipeline): return {p: encode_prompt(pipeline, [p]).to(pipeline.unet.dtype) for p in dict.fromkeys(prompts)}
 
+class _Texts(dict):
+    "The same, of each prompt when it is needed; of thousands only the latest are kept."
+    def __init__(self, pipeline): self.pipeline = pipeline
+
+    def __missing__(self, prompt):
+        if len(self) >= 256: self.clear()
+        self |= _texts(self.pipeline, [prompt])
+        return self[prompt]
+
 def _wishes(prompt, negative_prompt, seed, counts, how):
     "Prompts and negative prompts as lists, and whether there is guidance; all checked that needs no model."
     prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
@@ -281,7 +290,7 @@ def generate_batches(
     height, width = _picture_size(pipeline, height, width)
     sampler, _ = partial(_sampler, pipeline, scheduler, num_inference_steps), _autocast(pipeline.unet, precision)
     sampler()  # refuses what it does not know now, not at the first batch
-    start = partial(_start, pipeline, _texts(pipeline, prompts + negatives*guided), guided, height, width)
+    start = partial(_start, pipeline, _Texts(pipeline), guided, height, width)
     batches = _batches(prompts, negatives, num_images, seed, batch_size or usual_batch(pipeline, height, width))
     return _draw(pipeline, [partial(start, *batch) for batch in batches], sampler, progress, how)
 
