@@ -255,6 +255,9 @@ def _make_folder(
     argument:str,   # what the user calls it
 )->None:
     "Make a folder where there is none."
+    try: str(path).encode()
+    except UnicodeEncodeError:  # safetensors and tokenizers open no such path
+        raise InputError(f'{argument}={one_line(path)}: is not UTF-8; set PYTHONUTF8=1, or choose another name') from None
     try: path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f'{argument}={one_line(path)}: a file stands in the way; choose the name of a folder') from None

@@ -104,9 +104,11 @@ def check_prompts(
     argument:str='prompt',  # what the user calls them
     cut:bool=False,         # accept that the ends of long ones are not read; drawing warns of them
 )->None:
-    "Refuse prompts that are empty or longer than the model reads."
+    "Refuse prompts that are empty, no text, or longer than the model reads."
     for prompt in prompts:
         if not prompt.strip(): raise InputError(f"{argument}={prompt!r}: is empty; say what to draw, such as 'a photo of a dog on the beach'")
+        try: prompt.encode()
+        except UnicodeEncodeError: raise InputError(f'{argument}={one_line(prompt, 80)}: is not UTF-8; set PYTHONUTF8=1') from None
         if not cut and (lost := truncated_text(tokenizer, prompt)):
             start = prompt if len(prompt) < 40 else prompt[:36] + ' ...'
             raise InputError(f'{argument}={start!r}: is longer than the {tokenizer.model_max_length - 2} tokens that the model reads; '

@@ -198,7 +198,6 @@ def _rehearse(scheduler):
     if 'generator' in inspect.signature(copy.step).parameters: extra = dict(generator=torch.Generator('cpu'))
     copy.step(copy.scale_model_input(x, t), t, x, **extra)
 
-@torch_defaults()
 def _sampler(pipeline, name, steps):
     "A scheduler with its timesteps set."
     try:
