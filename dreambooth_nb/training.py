@@ -788,7 +788,7 @@ def _quiet_lightning()->Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names: logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for message in ('.*does not have many workers.*', '.*LeafSpec.*', '.*in eval mode at the start.*', '.*isinstance.treespec.*'): warnings.filterwarnings('ignore', message=message)
+        for message in ('.*does not have many workers.*', '.*LeafSpec.*', '.*in eval mode at the start.*', '.*isinstance.treespec.*', '.*Total length of .* is zero.*'): warnings.filterwarnings('ignore', message=message)
         try: yield
         finally:
             for name, level in levels.items(): logging.getLogger(name).setLevel(level)
@@ -991,8 +991,10 @@ def _start(resume_from, config, now):
     facts, name = checkpoint_facts(resume_from), resume_from.name
     check_resume(config_of_checkpoint(facts['state'].get('config'), name), config, name)
     _check_beginning(name, facts['state'], now, config)
-    if facts['step'] >= config.max_train_steps:
+    if facts['step'] > config.max_train_steps:
         raise InputError(f"max_train_steps={config.max_train_steps}: {name} has done {facts['step']} steps already; give more, or resume from an earlier one")
+    if facts['step'] == config.max_train_steps:
+        warnings.warn(f'resume_from_checkpoint={name}: all {config.max_train_steps} steps are done; what is left is to write the model', stacklevel=2)
     return facts['step']
 
 # %% ../nbs/10_training.ipynb #f78e4744
@@ -1143,7 +1145,7 @@ def _train(subjects, model, config, folder, prior, validate, progress):
         _keep_pictures(subjects, folder/'instance_images')
         save_config(config, folder/'config.yaml')
     with tracking(full, folder, start) as trainer.loggers: run_trainer(trainer, module, pictures)
-    if any(c.interrupted for c in checkpoints): raise _stopped(checkpoints[0])
+    if module.step < full.max_train_steps and any(c.interrupted for c in checkpoints): raise _stopped(checkpoints[0])
     if average: average[0].copy_to_model()
     module.join()
     return _finish(Run(pipeline, subjects, history.rows, full, history.seconds, folder), trained)
