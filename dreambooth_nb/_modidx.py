@@ -592,6 +592,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'dreambooth_nb.generation._duration': ( 'generation.html#_duration',
                                                                                   'dreambooth_nb/generation.py'),
                                           'dreambooth_nb.generation._earlier': ('generation.html#_earlier', 'dreambooth_nb/generation.py'),
+                                          'dreambooth_nb.generation._finished': ( 'generation.html#_finished',
+                                                                                  'dreambooth_nb/generation.py'),
                                           'dreambooth_nb.generation._first_step': ( 'generation.html#_first_step',
                                                                                     'dreambooth_nb/generation.py'),
                                           'dreambooth_nb.generation._foretold': ( 'generation.html#_foretold',

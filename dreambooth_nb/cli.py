@@ -216,7 +216,7 @@ def run_generate(
     phrases = [args.subject_phrase] if args.subject_phrase else subject_phrases(args.model) if any('{}' in p for p in prompts + ends) else []
     prompts, ends = fill_prompts(prompts, phrases), fill_prompts(ends, phrases)
     how = {name: getattr(args, name) for name in _GUIDANCE if getattr(args, name) not in (None, False)}
-    record = {name: value for name, value in dict(revision=args.revision, variant=args.variant, lora=args.lora and Path(args.lora).name, lora_scale=args.lora_scale).items() if value}
+    record = {name: value for name, value in dict(revision=args.revision, variant=args.variant, lora=args.lora and Path(args.lora).name, lora_scale=args.lora_scale).items() if value not in (None, '')}
     files = draw_to(_load(args), prompts, args.output_dir, args.model, args.num_images, args.seed, args.negative_prompt, args.init_image, args.strength,
                     *ends or [None], args.to_seed, args.batch_size, record, args.cut_prompts, **how)
     print(f"wrote {files[0]}{f' ... {files[-1].name}' if files[1:] else ''} and {files[0].parent/'grid.png'}")

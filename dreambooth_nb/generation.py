@@ -184,6 +184,13 @@ def _leftovers(folder, count):
     others = sorted(p.name for p in folder.glob('image-*.png') if p.stem[6:].isdigit() and int(p.stem[6:]) >= count)
     if others: warnings.warn(f'output_dir={folder}: {others[0]}{f" and {len(others) - 1} more" if others[1:] else ""} of an earlier run stay beside these', stacklevel=3)
 
+def _finished(folder, files, facts):
+    "How many pictures there are, also if the signal came just as the next one stood in its place."
+    number = len(files)
+    with suppress(InputError, IndexError):
+        number += picture_facts(folder/f'image-{number:03d}.png') == json.loads(json.dumps(facts[number]))
+    return number
+
 def write_pictures(
     batches:Iterable[list[Image.Image]],    # as they are finished
     facts:Sequence[dict],                   # of each picture
@@ -200,7 +207,7 @@ def write_pictures(
             thumbnails.append(image.resize((max(1, round(image.width*scale)), max(1, round(image.height*scale)))) if scale < 1 else image)
         common = {k: v for k, v in facts[0].items() if all(f.get(k) == v for f in facts)}
         save_picture(_grid(thumbnails, facts), folder/'grid.png', common | dict(grid_of=len(files)))
-    except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped; {len(files)} of {len(facts)} pictures are finished and lie in {folder}') from None
+    except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped; {_finished(folder, files, facts)} of {len(facts)} pictures are finished and lie in {folder}') from None
     finally: getattr(batches, 'close', list)()  # ends the bar before anything else is said
     return files
 
