@@ -16,7 +16,7 @@ import re
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from fastcore.basics import patch
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .core import InputError, generator_for, to_tensor
+from .core import InputError, generator_for, one_line, to_tensor
 from .toyland import ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, PALETTE, PATTERNS, SUBJECTS, draw, subject_scenes
 
 # %% ../nbs/05_subject.ipynb #cf82f6c5
@@ -90,7 +90,7 @@ def check_identifier(
     tokenizer=None,     # of the model that will be trained; without it only Toyland's words are known as everyday
 )->None:
     "Refuse an identifier that cannot work; warn of one that works badly."
-    if flaw := _identifier_flaw(identifier, class_noun, tokenizer): warnings.warn(flaw, stacklevel=2)
+    if flaw := _identifier_flaw(identifier, class_noun, tokenizer): warnings.warn(one_line(flaw), stacklevel=2)
 
 # %% ../nbs/05_subject.ipynb #f760d0b7
 _FORMS = ('s', 'es', 'ed', 'er', 'ing', 'ly')
@@ -305,6 +305,10 @@ def load_photos(
     _tell(folder, photos, skipped, argument)
     return photos, skipped
 
+def _some(names, most=4):
+    "The first few names."
+    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
+
 def _below(folder, argument):
     "How to give pictures that lie one level down, such as in kohya's '10_sks dog'; '' if there are none."
     endings, counts = {e for e, f in Image.registered_extensions().items() if f in FORMATS}, {}
@@ -325,7 +329,7 @@ def _tell(folder, photos, skipped, argument):
     if not photos:
         if below := _below(folder, argument): raise InputError(f'{argument}={folder}: {below}')
         raise InputError(f"{argument}={folder}: has no picture that can be read{f' (skipped {listed})' if skipped else ''}; put some photos there, as JPEG or PNG")
-    if skipped: warnings.warn(f"skipped {listed}; {len(photos)} picture{'s' if len(photos) > 1 else ''} left", stacklevel=3)
+    if skipped: warnings.warn(one_line(f"skipped {listed}; {len(photos)} picture{'s' if len(photos) > 1 else ''} left"), stacklevel=3)
     for p in photos:
         for note in p.notes:
             if note.startswith(('first', 'main')): warnings.warn(f'{p.name} is animated or has several pages: only the {note} is used', stacklevel=3)
@@ -413,7 +417,7 @@ def _csv_rows(text):
     try:
         if not {'file_name', 'text'} <= {*(rows.fieldnames or ())}: yield 1, None
         for row in rows: yield rows.line_num, row
-    except csv.Error: yield rows.line_num, None
+    except csv.Error: yield rows.line_num + 1, None
 
 def _metadata(
     folder:Path, # of pictures
@@ -460,10 +464,6 @@ def _given_captions(captions, names):
     if len(captions) != len(names): raise InputError(f"captions: {len(captions)} for {len(names)} pictures ({_some(names)}); give one per picture")
     if empty := [name for name, c in zip(names, captions) if not c.strip()]: raise InputError(f"captions: is empty for {_some(empty)}; give a text that contains the identifier")
     return [' '.join(c.split()) for c in captions], names, []
-
-def _some(names, most=4):
-    "The first few names."
-    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 def _find_captions(
     captions:list[str]|bool|None,   # as `Subject` takes it
@@ -548,7 +548,7 @@ class Subject:
         self.folder = Path(instance_data).expanduser() if isinstance(instance_data, (str, Path)) else None  # None: pictures from memory
         self.name = name or (self.folder.resolve().name if self.folder else self.class_noun or 'subject')
         found, sources, warning = _find_captions(captions, self.folder, [p.name for p in self.photos], self.identifier)
-        if warning: warnings.warn(warning, stacklevel=2)
+        if warning: warnings.warn(one_line(warning), stacklevel=2)
         self.captions = [text or self.instance_prompt for text in found]
         self._sources = ['instance_prompt' if not text else name for text, name in zip(found, sources)]
 
@@ -557,7 +557,7 @@ class Subject:
         self.class_noun, self.identifier, self.instance_prompt, self.class_prompts = words.values()
         self._flaw = _identifier_flaw(self.identifier, self.class_noun or 'thing')
         for flaw in ([self._flaw] if self._flaw else []) + [*_prompt_flaws(self.instance_prompt, class_prompt and self.class_prompts, self.identifier)]:
-            warnings.warn(flaw, stacklevel=4)
+            warnings.warn(one_line(flaw), stacklevel=4)
 
     @property
     def class_prompt(self)->str: return self.class_prompts[0]
@@ -576,7 +576,8 @@ def check(self:Subject,
     if not self._flaw: check_identifier(self.identifier, self.class_noun or 'thing', tokenizer)
     texts = {'instance_prompt': self.instance_prompt} | dict(zip(self._sources, self.captions)) | {f'class_prompt {p!r}': p for p in self.class_prompts}
     cut = [f'{name}: {lost!r}' for name, text in texts.items() if (lost := truncated_text(tokenizer, text))]
-    if cut: warnings.warn(f"{len(cut)} of {len(texts)} prompts have more than the {tokenizer.model_max_length - 2} tokens that the model reads; cut off is {_some(cut)}; shorten them", stacklevel=2)
+    if cut: warnings.warn(one_line(f'{len(cut)} of {len(texts)} prompts have more than the {tokenizer.model_max_length - 2} tokens that the model reads; '
+                                   f'cut off is {_some(cut)}; shorten them'), stacklevel=2)
 
 # %% ../nbs/05_subject.ipynb #f23372a1
 @patch
