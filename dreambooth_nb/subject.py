@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 import warnings
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO, StringIO
@@ -288,6 +289,8 @@ def load_photos(
     folder:str|Path,            # of pictures; for a subject 3 to 5 are usual
     background:str|tuple[int, int, int]='white', # behind transparent parts
     argument:str='folder',      # what the user calls the folder, for messages
+    without:Collection[str]=(), # names of files that are not read
+    needed:bool=True,           # a folder without a usable picture is refused
 )->tuple[list[Photo], list[tuple[str, str]]]: # in the order of their names; what was skipped, and why
     "Load all pictures of a folder; warn of each that cannot be used."
     if not str(folder).strip(): raise InputError(f'{argument}={str(folder)!r}: is empty; give a folder with pictures')
@@ -299,10 +302,10 @@ def load_photos(
     except OSError as e: raise InputError(f'{argument}={folder}: {e.strerror}; check the path') from None
     photos, skipped = [], []
     for path in paths:
-        if path.name.startswith('.') or path.suffix.lower() in _COMPANIONS or path.is_dir(): continue
+        if path.name.startswith('.') or path.name in without or path.suffix.lower() in _COMPANIONS or path.is_dir(): continue
         try: photos.append(_read(path, background))
         except Exception as e: skipped.append((path.name, _reason(path, e)))
-    _tell(folder, photos, skipped, argument)
+    _tell(folder, photos, skipped, argument, needed)
     return photos, skipped
 
 def _some(names, most=4):
@@ -323,13 +326,13 @@ def _below(folder, argument):
     if not kohya or argument == 'class_data_dir': return text
     return f'{text}, identifier={kohya[1]!r}, class_noun={kohya[2]!r}; repeats are not needed, the number of steps decides'
 
-def _tell(folder, photos, skipped, argument):
+def _tell(folder, photos, skipped, argument, needed):
     "Warn of what was skipped or cut down; refuse a folder without a usable picture."
     listed = ', '.join(f'{name} ({reason})' for name, reason in skipped[:8]) + (f' and {len(skipped) - 8} more' if len(skipped) > 8 else '')
-    if not photos:
+    if not photos and needed:
         if below := _below(folder, argument): raise InputError(f'{argument}={folder}: {below}')
         raise InputError(f"{argument}={folder}: has no picture that can be read{f' (skipped {listed})' if skipped else ''}; put some photos there, as JPEG or PNG")
-    if skipped: warnings.warn(one_line(f"skipped {listed}; {len(photos)} picture{'s' if len(photos) > 1 else ''} left"), stacklevel=3)
+    if skipped: warnings.warn(one_line(f"skipped {listed}; {len(photos)} picture{'s'*(len(photos) != 1)} left"), stacklevel=3)
     for p in photos:
         for note in p.notes:
             if note.startswith(('first', 'main')): warnings.warn(f'{p.name} is animated or has several pages: only the {note} is used', stacklevel=3)
