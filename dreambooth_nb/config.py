@@ -64,9 +64,9 @@ class TrainingConfig:
     identifier:Text='sks'                                   # the rare word that will mean the subject; several bundled subjects get one each
     instance_prompt:Text|None=None                          # None: 'a photo of IDENTIFIER NOUN'; a picture's own caption goes first
     class_prompt:list[Text]|Text|None=None                  # one or several prompts for the class images; None: 'a photo of a NOUN'
-    class_data_dir:Text|None=None                           # keeps the class images, or has yours; None: OUTPUT_DIR/class_images (diffusers demands a folder)
+    class_data_dir:Text|None=None                           # keeps the class images; pictures of yours in it come first; None: OUTPUT_DIR/class_images (diffusers demands a folder)
     background:Text='white'                                 # what shows through where a photo is transparent
-    captions:bool=True                                      # use captions that lie beside the photos (.txt, .caption, metadata.jsonl); diffusers does not
+    captions:bool=True                                      # use captions that lie beside the photos (.txt, .caption, metadata.jsonl or .csv); diffusers does not
     subjects:list[dict]|None=None                           # several subjects: a list of the settings of this section, one entry each; easiest in a file
 
     # prior preservation
