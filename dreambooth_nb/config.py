@@ -198,7 +198,7 @@ def read_value(
     kinds, text = _kinds(hint), os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(text, str) and Text in kinds and text.strip() and text != 'null': return text   # a prompt is not YAML
     # a text that is no text shall be a number or a word: jsonargparse would read any YAML from it, with aliases and in any depth
-    if isinstance(text, str) and (list[dict] in kinds or '&' in text or len(text) > 1000): text = []
+    if isinstance(text, str) and ('&' in text or len(text) > 1000): text = []
     if text is False and any(get_origin(k) is Literal and 'no' in get_args(k) for k in kinds): text = 'no'   # YAML's idea of `no`
     try: read = _plain(_reader(hint)(text))
     except (ArgumentError, TypeError, ValueError, RecursionError): read = []
