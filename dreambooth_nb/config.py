@@ -64,9 +64,9 @@ class TrainingConfig:
     identifier:Text='sks'                                   # the rare word that will mean the subject; several bundled subjects get one each
     instance_prompt:Text|None=None                          # None: 'a photo of IDENTIFIER NOUN'; a picture's own caption goes first
     class_prompt:list[Text]|Text|None=None                  # one or several prompts for the class images; None: 'a photo of a NOUN'
-    class_data_dir:Text|None=None                           # keeps the class images, or has yours; None: OUTPUT_DIR/class_images (diffusers demands a folder)
+    class_data_dir:Text|None=None                           # keeps the class images; pictures of yours in it come first; None: OUTPUT_DIR/class_images (diffusers demands a folder)
     background:Text='white'                                 # what shows through where a photo is transparent
-    captions:bool=True                                      # use captions that lie beside the photos (.txt, .caption, metadata.jsonl); diffusers does not
+    captions:bool=True                                      # use captions that lie beside the photos (.txt, .caption, metadata.jsonl or .csv); diffusers does not
     subjects:list[dict]|None=None                           # several subjects: a list of the settings of this section, one entry each; easiest in a file
 
     # prior preservation
@@ -163,6 +163,7 @@ def nearest(
     names:Iterable[str],    # what could have been meant
 )->str: # '; did you mean ...?', or nothing if no name is near
     "Suggest what was meant."
+    if len(name) > 100: return ''
     pieces = re.split('[-_]', name.strip('-'))
     near = difflib.get_close_matches(name, [n for n in names if all(p in n for p in pieces)], 1, 0) or difflib.get_close_matches(name, names, 1, .7)
     return f'; did you mean {near[0]}?' if near else ''
@@ -196,15 +197,24 @@ def read_value(
     "Read a value as a type."
     kinds, text = _kinds(hint), os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(text, str) and Text in kinds and text.strip() and text != 'null': return text   # a prompt is not YAML
+    # a text that is no text shall be a number or a word: jsonargparse would read any YAML from it, with aliases and in any depth
+    if isinstance(text, str) and ('&' in text or len(text) > 1000): text = []
     if text is False and any(get_origin(k) is Literal and 'no' in get_args(k) for k in kinds): text = 'no'   # YAML's idea of `no`
     try: read = _plain(_reader(hint)(text))
-    except (ArgumentError, TypeError, ValueError): read = []
+    except (ArgumentError, TypeError, ValueError, RecursionError): read = []
     if read == [] or read is None and NoneType not in get_args(hint): raise ValueError(f"is not usable; give {' or '.join(_needed(k, value) for k in kinds)}")
     return read[0] if isinstance(read, list) and len(read) == 1 and Text in kinds else read
 
 # %% ../nbs/08_config.ipynb #40fea25c
+def _bounded(text):
+    "As `dreambooth_nb.core.one_line`, without importing it for a message that is one short line already."
+    if len(text) <= 1000 and len(text.splitlines()) == 1: return text
+    from dreambooth_nb.core import one_line
+    return one_line(text)
+
 class Refused(ValueError):
     "`dreambooth_nb.core.InputError` where `dreambooth_nb.core`, which brings torch, has not been imported."
+    def __init__(self, message=''): super().__init__(_bounded(message))
 
 def _refusal(text):
     "The error for a setting that cannot be used; nobody should wait for torch to hear of a slip of the pen."
@@ -263,7 +273,7 @@ def changed_settings(
 
 def make_config(
     config:TrainingConfig|None=None,    # what the settings are put on top of; None: the defaults
-    **settings,                         # fields of `TrainingConfig`, or flags of diffusers that have no effect
+    /, **settings,                         # fields of `TrainingConfig`, or flags of diffusers that have no effect
 )->TrainingConfig: # a new one
     "Make a config; refuse unknown names, and say which settings have no effect."
     names = TrainingConfig.__dataclass_fields__
@@ -314,19 +324,49 @@ def save_config(
     with replacing_file(path) as file: file.write_text(config_text(config), encoding='utf-8')
 
 # %% ../nbs/08_config.ipynb #6c536829
+_LONGEST, _DEEPEST, _MOST = 200_000, 20, 20_000  # characters; levels; values, with all aliases written out
+
 class _Loader(yaml.SafeLoader):
-    "YAML without doubled keys."
+    "YAML without doubled keys, of a size that a config may have."
+    depth = 0
+
+    def compose_node(self, parent, index):
+        self.depth += 1
+        if self.depth > _DEEPEST: raise _flaw(f'more than {_DEEPEST} levels, one inside the other,', self.peek_event())
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_document(self, node):
+        if _count(node, {}) > _MOST: raise _flaw(f'aliases that repeat so much that there are more than {_MOST:,} values', node)
+        return super().construct_document(node)
+
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
-            if key.value in seen: raise yaml.MarkedYAMLError(problem=f'{key.value} is there twice, again', problem_mark=key.start_mark)
+            if not isinstance(key, yaml.ScalarNode): raise _flaw('a name that is no text', key)
+            if key.value in seen: raise _flaw(f'{key.value} is there twice, again', key)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+def _flaw(problem, where):
+    "The error for a place in a file."
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
+
+def _count(node, known):
+    "How many values a node has with its aliases written out; infinitely many if it holds itself."
+    if isinstance(node, yaml.ScalarNode): return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(node)]
+
 def _parse_yaml(text, place):
     "Read YAML; `place` names it in messages."
+    if len(text) > _LONGEST: raise _refusal(f'{place}: has more than {_LONGEST:,} characters, which is no config; give another file')
     try: return yaml.load(text, _Loader)
-    except yaml.YAMLError as e:
+    except Exception as e:  # the constructors of numbers and dates raise all kinds
         mark = getattr(e, 'problem_mark', None)
         raise _refusal(f"{place}: {getattr(e, 'problem', None) or 'no YAML'}{f' in line {mark.line + 1}' if mark else ''}; mend it") from None
 
@@ -334,8 +374,11 @@ def load_config(
     path:str|Path, # YAML with any of the settings
 )->TrainingConfig: # the others have their defaults
     "Read a config from a file."
-    try: text = Path(path).expanduser().read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as e: raise _refusal(f"config={path}: cannot be read ({getattr(e, 'strerror', None) or 'not a text'}); give a YAML file") from None
+    try:
+        with open(Path(path).expanduser(), encoding='utf-8') as file: text = file.read(_LONGEST + 1)
+    except UnicodeDecodeError: raise _refusal(f'config={path}: cannot be read (not a text); give a YAML file') from None
+    except (OSError, ValueError, RuntimeError) as e:
+        raise _refusal(f"config={path}: cannot be read ({getattr(e, 'strerror', None) or e}); give a YAML file") from None
     settings = _parse_yaml(text, f'config={path}') or {}
     if not isinstance(settings, dict): raise _refusal(f'config={path}: holds no settings; write lines such as max_train_steps: 400')
     try: return make_config(**{str(name): value for name, value in settings.items()})
@@ -513,7 +556,7 @@ def check_config(
     "Refuse contradictions; warn of settings without effect; make sure that the output folder can be written."
     refuse_contradictions(config)
     for name, value in changed_settings(config).items():
-        if name in NEEDS and not NEEDS[name][1](config): warnings.warn(f'{name}={value}: has no effect; it needs {NEEDS[name][0]}', stacklevel=2)
+        if name in NEEDS and not NEEDS[name][1](config): warnings.warn(_bounded(f'{name}={value}: has no effect; it needs {NEEDS[name][0]}'), stacklevel=2)
     steps = training_steps(config, 1) if config.num_train_epochs is None else math.inf
     for name in ('lr_warmup_steps', 'stop_text_encoder_training'):
         if (getattr(config, name) or 0) >= steps and name not in ('lr_warmup_steps',)*(config.lr_scheduler == 'constant'):
