@@ -401,6 +401,21 @@ def text_encoder_names(
     "Name a text encoder's weights as every program expects them in a file."
     return {'text_model.' + name.removeprefix('text_model.'): weight for name, weight in weights.items()}
 
+def _load_as_the_others(folder):
+    "Let transformers load a saved text encoder in single precision, as diffusers loads the other parts, whatever it is on disk."
+    path = folder/'text_encoder'/'config.json'
+    config = json.loads(path.read_text(encoding='utf-8'))
+    path.write_text(json.dumps(config | dict(dtype='float32'), indent=2) + '\n', encoding='utf-8')
+
+def _save_vocabulary(tokenizer, folder):
+    "Write a tokenizer's vocabulary also as transformers 4, and what was built on it, looks for it."
+    model = json.loads(tokenizer.backend_tokenizer.to_str())['model']
+    merges = [pair if isinstance(pair, str) else ' '.join(pair) for pair in model['merges']]
+    added = {word: i for word, i in tokenizer.get_added_vocab().items() if word not in model['vocab']}
+    (folder/'vocab.json').write_text(json.dumps(model['vocab'], ensure_ascii=False), encoding='utf-8')
+    (folder/'merges.txt').write_text('\n'.join(['#version: 0.2', *merges, '']), encoding='utf-8')
+    if added: (folder/'added_tokens.json').write_text(json.dumps(added, ensure_ascii=False), encoding='utf-8')
+
 def _name_text_encoder(folder):
     "Rewrite a saved text encoder's files if its names lack the prefix."
     for path in (folder/'text_encoder').glob('*.safetensors'):
@@ -430,4 +445,6 @@ def save_pipeline(
         (pipeline if dtype is None else _in_precision(pipeline, dtype)).save_pretrained(temporary, safe_serialization=True, max_shard_size=max_shard_size)
         _forget_paths(temporary)
         _name_text_encoder(temporary)
+        _load_as_the_others(temporary)
+        _save_vocabulary(pipeline.tokenizer, temporary/'tokenizer')
         if with_hashes or (Path(folder)/'SHA256SUMS').exists(): _write_hashes(temporary)
