@@ -84,6 +84,11 @@ def _save_part(folder, pipeline, part, trained):
     _save_tensors({_key(name): tensor.float() for name, tensor in weights.items()}, folder/_FILES[part])
     _save_config(model, folder/part/'config.json')
 
+def _lora_facts(config):
+    "Of peft's settings, those that diffusers makes adapters from; peft's other ones change from version to version."
+    names = ('r', 'lora_alpha', 'rank_pattern', 'alpha_pattern', 'use_dora', 'lora_bias')
+    return {name: getattr(config, name) for name in names} | dict(target_modules=sorted(config.target_modules))
+
 def _save_lora(folder, pipeline, trained):
     "Write all adapters, also what is frozen of them: a program that opens them needs both matrices."
     weights, facts = {}, {}
@@ -93,7 +98,7 @@ def _save_lora(folder, pipeline, trained):
         own |= {name: t for name, t in trained.items() if _kind(name) == 'lora' and name.startswith(f'{part}.')}
         weights |= {_key(name): tensor.float() for name, tensor in own.items()}
         if own and (config := next(iter(getattr(model, 'peft_config', {}).values()), None)):
-            facts |= {f'{part}.r': config.r, f'{part}.lora_alpha': config.lora_alpha, f'{part}.target_modules': sorted(config.target_modules)}
+            facts |= {f'{part}.{key}': value for key, value in _lora_facts(config).items()}
     _save_tensors(weights, folder/_FILES['lora'], dict(lora_adapter_metadata=json.dumps(facts, sort_keys=True)) if facts else None)
 
 def _save_rows(folder, pipeline, trained):

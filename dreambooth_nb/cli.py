@@ -181,9 +181,9 @@ def add_demo_flags(
 def _load(args):
     "The model that the flags name, ready to draw."
     from dreambooth_nb.core import default_device, default_dtype
-    from dreambooth_nb.pipeline import load_pipeline
-    options = dict(revision=args.revision, variant=args.variant, config=args.model_config, allow_pickle=args.allow_pickle)
-    pipeline = load_pipeline(args.model, default_dtype(default_device()), **{name: value for name, value in options.items() if value})
+    from dreambooth_nb.export import open_model
+    options = dict(revision=args.revision, variant=args.variant, config=args.model_config, allow_pickle=args.allow_pickle, base=args.base)
+    pipeline = open_model(args.model, default_dtype(default_device()), **{name: value for name, value in options.items() if value})
     if args.lora is not None:
         from dreambooth_nb.export import load_lora
         load_lora(pipeline, args.lora, 1. if args.lora_scale is None else args.lora_scale, args.allow_pickle)
@@ -192,7 +192,8 @@ def _load(args):
 
 def _add_model_flags(add):
     "Declare which model is meant."
-    add('--model', type=typed(Text), default='toyland', metavar='M', help="a pipeline folder, such as a train's --output_dir, a hub id, a .safetensors file, or '%(default)s', the embedded model, if left out")
+    add('--base', type=typed(Text), metavar='M', help='the model that a checkpoint was trained from, if it is no longer where the run found it')
+    add('--model', type=typed(Text), default='toyland', metavar='M', help="a pipeline folder, such as a train's --output_dir, a checkpoint of it, a hub id, a .safetensors file, or '%(default)s', the embedded model, if left out")
     add('--revision', metavar='NAME', help='of a model on the hub: a branch, tag or commit')
     add('--variant', metavar='NAME', help="of a model's weight files, such as fp16")
     add('--model_config', metavar='DIR', help='for a single file of another program: a pipeline folder of its kind; asks the hub if left out')
@@ -318,7 +319,7 @@ def add_export_flags(
     add('--dtype', type=typed(Literal['fp32', 'fp16', 'bf16']), metavar='NAME', help='fp32, fp16 or bf16; single precision, or that of a LoRA file, if left out')
     add('--max_shard_size', type=typed(Text), metavar='SIZE', help='of a folder: files larger than this are cut, such as 2GB')
     add('--lora', type=typed(Text), metavar='FILE', help='LoRA weights to merge into the model first')
-    add('--base', type=typed(Text), metavar='M', help="the model that a LoRA file with kohya's names is for, to rename it")
+    add('--base', type=typed(Text), metavar='M', help="the model that a LoRA file with kohya's names is for, to rename it, or that a checkpoint was trained from")
     add('--push_to_hub', type=typed(Text), metavar='OWNER/NAME', help='also list what of the folder would be uploaded there')
     add('--send', action='store_true', help='do upload it')
 

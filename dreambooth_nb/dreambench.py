@@ -26,8 +26,9 @@ from PIL import Image
 from torch import Tensor
 
 from .core import InputError, image_grid, replacing_file, writable_folder
-from .config import load_config, make_subjects
+from .config import make_subjects
 from .evaluation import GUIDANCE_SCALE, Judge, Panel, bootstrap_interval, paper_scores, photo_panel, subject_fidelity, summarise_scores, toyland_panel
+from .export import _config_of, open_model
 from .generation import _phrase, model_name
 from .guidance import generate
 from .pipeline import load_pipeline
@@ -94,8 +95,7 @@ def _whom(model, name, subject):
     if isinstance(subject, Subject): return subject
     if subject is not None and not isinstance(subject, str): raise InputError(f'subject={subject!r}: is no subject; give a bundled name, or Subject(photos, class_noun)')
     if isinstance(model, Run): return _one_of(model.subjects, name, subject)
-    config = None if isinstance(model, StableDiffusionPipeline) else Path(str(model)).expanduser()/'config.yaml'
-    if config and config.is_file(): return _one_of(make_subjects(load_config(config)), name, subject)
+    if config := _config_of(model): return _one_of(make_subjects(config), name, subject)
     if subject: return Subject.toyland(subject)
     raise InputError(f"subject: nothing says whom {name} has learned; give a bundled name, or in Python Subject('my_photos/', 'dog')")
 
@@ -245,7 +245,7 @@ def evaluate(
     panel, look = panel or (toyland_panel() if bundled else photo_panel()), SUBJECTS[subject.name] if bundled else None
     protocol = prompts(subject.class_noun or 'thing', look.pattern if look else 'plain') if protocol is None else list(protocol)
     if references is None: references = [draw(scene, subject.images[0].width) for scene in subject_scenes(subject.name, 25)[5:]] if bundled else subject.images
-    pipeline = pipeline or load_pipeline(model)
+    pipeline = pipeline or open_model(model)
     folder = output_dir and writable_folder(output_dir, 'output_dir')
     how = dict(num_inference_steps=25, precision='auto') | how | dict(guidance_scale=guidance_scale if guidance_scale is not None else GUIDANCE_SCALE if bundled else 7.5)
     drawn, of_class = draw_protocol(pipeline, subject, protocol, num_images, seed, progress=progress, **how)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'original_tensors', 'write_safetensors', 'model_spec', 'LoraLayer', 'kohya_name', 'adapter_layers',
-           'lora_tensors', 'read_lora', 'load_lora', 'export', 'card_text', 'write_card', 'hub_files', 'push_to_hub']
+           'lora_tensors', 'read_lora', 'load_lora', 'open_model', 'export', 'card_text', 'write_card', 'hub_files',
+           'push_to_hub']
 
 # %% ../nbs/12_export.ipynb #5278cbaf
 import difflib
@@ -19,14 +20,14 @@ from typing import NamedTuple
 
 import torch
 from huggingface_hub import HfApi
-from torch import Tensor
+from torch import Tensor, nn
 
-from .checkpointing import list_checkpoints, checkpoint_facts
-from .config import changed_settings, load_config, subject_settings
+from .checkpointing import checkpoint_facts, list_checkpoints, load_checkpoint
+from .config import TrainingConfig, changed_settings, load_config, make_config, subject_settings, what_trains
 from .core import InputError, default_device, replacing_file, replacing_folder, writable_folder
-from .freezing import TokenRows, attach_lora, merge_trained
+from .freezing import TokenRows, attach_lora, merge_trained, select_trainable
 from .guidance import generate
-from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipeline, _check_folder, _quiet, _unpickle, load_pipeline,
+from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipeline, _check_folder, _first_line, _place, _unpickle, load_pipeline, usable_path,
     pack_configuration, read_safetensors, save_pipeline, tensors_sha256, text_encoder_names)
 from .prior import fingerprint
 from .toyland import SUBJECTS
@@ -229,7 +230,8 @@ def read_lora(
     allow_pickle:bool=False,                    # read .pt, .bin too, their tensors alone
 )->tuple[dict[str, LoraLayer], dict[str, str]]: # by the layer's full name; the file's metadata
     "Read a LoRA file and check it, against itself and against the model that it is for."
-    path = Path(path)/'pytorch_lora_weights.safetensors' if Path(path).is_dir() else Path(path)
+    path = usable_path(path, 'lora')
+    if path.is_dir(): path = path/'pytorch_lora_weights.safetensors'
     if path.suffix != '.safetensors' and not allow_pickle: raise InputError(f'lora={path}: is no .safetensors file; others are pickles, which can run code when opened: get it as .safetensors, or pass allow_pickle=True')
     tensors, metadata = read_safetensors(path, 'lora') if path.suffix == '.safetensors' else (_unpickle(path, 'lora'), {})
     strange = [n for n in tensors if not re.fullmatch(r'.+[.]((lora_A|lora_B|lora_down|lora_up)[.]weight|alpha)', n)]
@@ -279,6 +281,53 @@ def load_lora(
     _attach(pipeline, {name: layer._replace(alpha=layer.alpha*scale) for name, layer in layers.items()})
     return pipeline
 
+# %% ../nbs/12_export.ipynb #5a890858
+def _run_settings(state, path):
+    "The settings of the run that wrote a checkpoint."
+    try: return make_config(**{name: state['config'][name] for name in TrainingConfig.__dataclass_fields__ if name in state['config']})
+    except (KeyError, TypeError, ValueError) as e:
+        raise InputError(f'model={path}: the settings of its run cannot be used ({_first_line(e)}); use another checkpoint') from None
+
+def _base_of(path, state, config, base):
+    "The pipeline that a checkpoint was trained from, and no other."
+    name = config.pretrained_model_name_or_path if base is None else base
+    versions = dict(revision=config.revision, variant=config.variant) if base is None else {}
+    try: pipeline = load_pipeline(name, device='cpu', **versions)
+    except InputError as e: raise InputError(f'model={path}: needs the model that it was trained from, give it as base ({e})') from None
+    if fingerprint(pipeline) == state.get('model'): return pipeline
+    raise InputError(f'model={path}: was trained from other weights than those of {name}; give the model that it was trained from as base')
+
+def _trained_again(path, base=None):
+    "A checkpoint's base, with what was trained in its place; the moving average, where the run kept one."
+    facts = checkpoint_facts(path)
+    state = facts['state'] if isinstance(facts.get('state'), dict) else {}
+    config = _run_settings(state, path)
+    pipeline, words = _base_of(path, state, config, base), [s['identifier'] for s in subject_settings(config)]
+    trained = select_trainable(pipeline, what_trains(config), config.trainable_pattern, words, config.rank, config.lora_alpha)
+    averages = {name: p.detach().clone() for name, p in trained.items()} if 'trainer_state/ema.safetensors' in facts['files'] else None
+    load_checkpoint(path, pipeline, trained, ema=averages)
+    for name, average in (averages or {}).items(): trained[name].data.copy_(average)
+    return pipeline
+
+def open_model(
+    model:str|Path,                     # a checkpoint of a run, or whatever `dreambooth_nb.pipeline.load_pipeline` opens
+    dtype:torch.dtype=torch.float32,    # of the weights in memory
+    device:torch.device|str|None=None,  # None: the best of this machine
+    revision:str|None=None,             # of a model on the hub
+    variant:str|None=None,              # of the weight files
+    config:str|Path|None=None,          # of a single file of other programs: a pipeline folder of its kind
+    allow_pickle:bool=False,            # read .ckpt and .bin too, their tensors alone
+    base:str|Path|None=None,            # the model that a checkpoint was trained from; None: where its run found it
+)->StableDiffusionPipeline: # with plain weights
+    "Open a model, also as it was at a checkpoint (with use_ema: the moving average, which the finished run has too)."
+    path = usable_path(model, 'model')
+    if not (path/'trainer_state').is_dir():
+        if base is not None: raise InputError(f'base={base}: is for a checkpoint of a run or a LoRA file, which {model} is not; leave it out')
+        return load_pipeline(model, dtype, device, revision, variant, config, allow_pickle)
+    device, pipeline = _place(dtype, device), merge_trained(_trained_again(path, base))
+    for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae): nn.Module.to(part, device, dtype)
+    return pipeline
+
 # %% ../nbs/12_export.ipynb #4901118b
 FORMATS = {'diffusers': 'a pipeline folder, for Python and diffusers', 'single-file': 'one .safetensors with the original names, for ComfyUI and the web UIs',
            'lora': 'a LoRA file as peft and diffusers name it', 'lora-kohya': 'a LoRA file as kohya, ComfyUI and the web UIs name it'}
@@ -296,20 +345,22 @@ def _plain(pipeline):
     if not any(isinstance(m, (BaseTunerLayer, TokenRows)) for part in own.values() for m in part.modules()): return pipeline
     return merge_trained(StableDiffusionPipeline(**(pipeline.components | {name: deepcopy(part) for name, part in own.items()}), requires_safety_checker=False))
 
-def _opened(model):
+def _opened(model, base=None):
     "The pipeline that a model is."
-    return model.pipeline if isinstance(model, Run) else model if isinstance(model, StableDiffusionPipeline) else load_pipeline(model, device='cpu')
+    if isinstance(model, Run): return model.pipeline
+    return model if isinstance(model, StableDiffusionPipeline) else open_model(model, device='cpu', base=base)
 
 def _folder_of(model):
     "Where a model lies, if it does."
     if isinstance(model, Run): return model.output_dir
-    return None if isinstance(model, StableDiffusionPipeline) else Path(str(model)).expanduser()
+    return None if isinstance(model, StableDiffusionPipeline) else usable_path(model, 'model')
 
 # %% ../nbs/12_export.ipynb #0a432fe5
 def _config_of(model):
     "The settings that a model was trained with, or None."
     if isinstance(model, Run): return model.config
     folder = _folder_of(model)
+    if folder and (folder/'trainer_state').is_dir(): return _run_settings(checkpoint_facts(folder)['state'], folder)
     return load_config(folder/'config.yaml') if folder and (folder/'config.yaml').is_file() else None
 
 def _prompts_of(config):
@@ -323,7 +374,7 @@ def _base_facts(model, config):
     facts = {'ss_sd_model_name': Path(name).name, 'dreambooth_nb.base_name': Path(name).name} if name else {}
     if isinstance(model, StableDiffusionPipeline): return facts | {'dreambooth_nb.base': _base_fingerprint(model)}
     folder = _folder_of(model)
-    kept = list_checkpoints(folder) if folder and folder.is_dir() else []
+    kept = [folder] if folder and (folder/'trainer_state').is_dir() else list_checkpoints(folder) if folder and folder.is_dir() else []
     if kept and 'model' in (state := checkpoint_facts(kept[-1])['state']): return facts | {'dreambooth_nb.base': state['model']}
     return facts | ({'dreambooth_nb.base': fingerprint(load_pipeline(name, device='cpu'))} if name == 'toyland' or name and Path(name).exists() else {})
 
@@ -332,6 +383,7 @@ def _lora_of(model, base):
     if isinstance(model, StableDiffusionPipeline) and (layers := adapter_layers(model)): return layers
     folder = _folder_of(model)
     if folder and folder.is_file(): return read_lora(folder, None if base is None else _opened(base))[0]
+    if folder and (folder/'trainer_state').is_dir() and (layers := adapter_layers(_trained_again(folder, base))): return layers
     if folder and (folder/'pytorch_lora_weights.safetensors').exists(): return read_lora(folder)[0]
     raise InputError(f"format='lora': {'the pipeline' if folder is None else folder} has no LoRA; train with trainable=lora and an output_dir, or export the whole model as 'diffusers' or 'single-file'")
 
@@ -362,24 +414,24 @@ def _export_lora(model, with_kohya_names, path, dtype, base):
     return path
 
 def export(
-    model:Run|StableDiffusionPipeline|str|Path, # a run, its folder, a pipeline, whatever `load_pipeline` opens, or a LoRA file
+    model:Run|StableDiffusionPipeline|str|Path, # a run, its folder, a pipeline, whatever `open_model` opens, or a LoRA file
     format:str,                                 # a key of `FORMATS`
     output:str|Path,                            # a folder for 'diffusers', otherwise a .safetensors file or the folder for it
     dtype:torch.dtype|str|None=None,            # 'fp32', 'fp16', 'bf16'; None: as in memory, where a folder's weights are fp32
     max_shard_size:str|None=None,               # for 'diffusers': cut larger files into shards of this size, such as '2GB'
     lora:str|Path|None=None,                    # a LoRA file to be merged into the weights first
-    base:str|Path|StableDiffusionPipeline|None=None, # of a LoRA file with kohya's names that is to be renamed
+    base:str|Path|StableDiffusionPipeline|None=None, # of a LoRA file with kohya's names that is to be renamed, or of a checkpoint
     with_pictures:bool|None=None,               # draw for the card of 'diffusers'; None: where that takes seconds (a GPU, or a small model)
 )->Path: # what was written
     "Write a model for other programs, completely or not at all."
     if format not in FORMATS: raise InputError(f"format={format!r}: did you mean {difflib.get_close_matches(str(format), FORMATS, 1, 0)[0]!r}? There are {', '.join(FORMATS)}")
-    dtype, output, is_lora = _dtype_of(dtype), Path(output).expanduser(), format in ('lora', 'lora-kohya')
+    dtype, output, is_lora = _dtype_of(dtype), usable_path(output, 'output'), format in ('lora', 'lora-kohya')
     if max_shard_size is not None and format != 'diffusers': raise InputError(f"max_shard_size={max_shard_size}: only 'diffusers' knows shards; leave it out for {format!r}")
     if is_lora and lora is not None: raise InputError(f'lora={lora}: is merged into whole models; to rename a LoRA file, give it as the model')
     if is_lora: return _export_lora(model, format == 'lora-kohya', _file_for(output, 'pytorch_lora_weights.safetensors'), dtype, base)
     if format == 'diffusers' and output.exists() and (folder := _folder_of(model)) and folder.exists() and output.samefile(folder): raise InputError(f'output={output}: is the model itself; choose another folder')
     path = output if format == 'diffusers' else _file_for(output, 'model.safetensors')
-    pipeline, config = _opened(model), _config_of(model)
+    pipeline, config = _opened(model, base), _config_of(model)
     if lora is not None: pipeline = load_lora(deepcopy(pipeline), lora)
     pipeline = _plain(pipeline)
     writable_folder(path.parent, 'output')

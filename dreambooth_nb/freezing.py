@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .core import InputError, default_device, generator_for
-from .pipeline import MODELS, StableDiffusionPipeline
+from .pipeline import LOADING, MODELS, StableDiffusionPipeline
 
 # after our own modules, whose import of diffusers is a quiet one
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -85,7 +85,7 @@ def _add_rows(pipeline, identifier):
     ids = [pipeline.tokenizer(word, add_special_tokens=False).input_ids for word in words]
     if not ids or not all(ids): raise InputError(f"identifier={identifier!r}: 'token_embedding' trains the row of a word; give one, such as 'sks'")
     table = pipeline.text_encoder.get_input_embeddings()
-    _replace_module(pipeline.text_encoder, table, TokenRows(table, sorted({i for word in ids for i in word})))
+    with LOADING: _replace_module(pipeline.text_encoder, table, TokenRows(table, sorted({i for word in ids for i in word})))
 
 def _token_rows(pipeline):
     "The module with the identifier's rows, if the text encoder has one."
@@ -116,7 +116,7 @@ def attach_lora(
     for part, model in _parts(pipeline).items():
         own = {name.removeprefix(f'{part}.'): v for name, v in layers.items() if name.startswith(f'{part}.')}
         if not own: continue
-        with torch.random.fork_rng(devices=[]):  # peft draws first weights; whoever calls this gives others
+        with LOADING, torch.random.fork_rng(devices=[]):  # peft draws first weights; whoever calls this gives others
             inject_adapter_in_model(_lora_config(own, lora_dropout), model)
         model._hf_peft_config_loaded = True     # diffusers and transformers ask for it
         model.train(model.training)             # the adapters as the layers around them

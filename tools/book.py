@@ -1,7 +1,8 @@
 """Write what all notebooks share, and check that they hang together: `python tools/book.py`.
 
 From `repository = owner/name` in settings.ini come the Colab badge, a notebook's first cell, and the install cell, which
-does nothing outside Colab. While the setting is empty there is no badge, and the cell installs the package by its name.
+does nothing outside Colab. While the setting is empty there is no badge, and the cell only says how to get the package:
+its name on PyPI belongs to nobody, and whoever takes it would run code on readers' machines.
 Then every notebook is checked: its question, its two exercises with folded solutions, its links, no folder of this
 machine in its outputs. Status 1 if one lacks something.
 """
@@ -18,7 +19,7 @@ INSTALL = '''#| eval: false
 #| hide
 # [ -e /content ] marks Colab; elsewhere the package is already installed
 !bash -c '[ -e /content ] && {}' '''.rstrip()
-BY_NAME = 'pip install -q "{}"'
+BY_HAND = 'echo "Upload the repository of {} to /content/book, then: !pip install -q ./book && cp -rn book/nbs/logs ."'
 FROM_REPOSITORY = '[ ! -e /content/book ] && cd /content && git clone -q --depth 1 https://github.com/{} book && pip install -q ./book && cp -rn book/nbs/logs .'
 
 
@@ -34,7 +35,7 @@ def settings():
 
 def furnish(notebook, name, package, repository):
     "Put the badge and the install cell into a notebook, in place."
-    install = INSTALL.format(FROM_REPOSITORY.format(repository) if repository else BY_NAME.format(package))
+    install = INSTALL.format(FROM_REPOSITORY.format(repository) if repository else BY_HAND.format(package))
     for cell in notebook.cells:
         if cell.cell_type == 'code' and '[ -e /content ]' in cell.source: cell.source = install
     if notebook.cells[0].source.startswith(BADGE): del notebook.cells[0]
