@@ -7,8 +7,8 @@ __all__ = ['Index', 'Count', 'NonNegative', 'Positive', 'Share', 'Text', 'Device
            'nearest', 'read_value', 'Refused', 'changed_settings', 'make_config', 'meanings', 'config_text',
            'save_config', 'load_config', 'what_trains', 'trains_text_encoder', 'lightning_precision', 'uses_8bit',
            'validation_every', 'num_processes', 'training_steps', 'subject_settings', 'make_subject', 'make_subjects',
-           'refuse_contradictions', 'check_config', 'config_changes', 'check_resume', 'add_config_flags',
-           'config_from_flags', 'train_settings']
+           'refuse_contradictions', 'check_config', 'config_of_checkpoint', 'config_changes', 'check_resume',
+           'add_config_flags', 'config_from_flags', 'train_settings']
 
 # %% ../nbs/08_config.ipynb #2b77b3ae
 import difflib
@@ -22,6 +22,7 @@ import warnings
 from argparse import SUPPRESS, ArgumentError, Namespace
 from argparse import ArgumentParser as Parser
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -143,6 +144,7 @@ class TrainingConfig:
     checkpointing_steps:Count=500                           # a checkpoint every so many steps
     checkpoints_total_limit:Count|None=None                 # the oldest above this number are deleted, the best never; None: all stay
     resume_from_checkpoint:Text|None=None                   # 'latest' or a checkpoint's name, such as checkpoint-500
+    allow_changed_photos:bool=False                         # resume although photos or captions are not those that the run began with
 
     # looking on
     validation_prompt:Text|None=None                        # drawn while it trains; None: the instance prompt, if validation_steps is given
@@ -402,19 +404,24 @@ def subject_settings(
     return [top | {'subject': name, 'identifier': word} for name, word in zip(config.subject, words)]
 
 # %% ../nbs/08_config.ipynb #8b6ef6e8
+def _words(settings):
+    "What `Subject` is told about the words for a subject."
+    from dreambooth_nb.toyland import SUBJECTS
+    words = {name: settings[name] for name in ('class_noun', 'identifier', 'instance_prompt', 'class_prompt')}
+    if settings['subject'] in SUBJECTS and words['class_noun'] is None: words['class_noun'] = SUBJECTS[settings['subject']].class_noun
+    if words['class_noun'] is None and words['class_prompt'] is None and words['instance_prompt']:
+        words['class_prompt'] = ' '.join(words['instance_prompt'].replace(words['identifier'], ' ').split())
+    return words
+
 def make_subject(
     settings:dict[str, Any],    # one of `subject_settings`
     resolution:int|None=None,   # of the bundled pictures, pixels; None: the embedded model's 64
 )->'Subject':
     "Open the pictures of one subject."
     from dreambooth_nb.subject import Subject
-    given = {k: v for k, v in settings.items() if k not in ('subject', 'instance_data_dir', 'class_data_dir')} | {'captions': None if settings['captions'] else False}
-    if settings['subject']:
-        bundled = Subject.toyland(settings['subject'], resolution or 64)
-        return Subject(bundled.images, name=bundled.name, **given | {'class_noun': given['class_noun'] or bundled.class_noun})
-    if given['class_noun'] is None and given['class_prompt'] is None and given['instance_prompt']:
-        given['class_prompt'] = ' '.join(given['instance_prompt'].replace(given['identifier'], ' ').split())
-    return Subject(settings['instance_data_dir'], **given)
+    bundled = Subject.toyland(settings['subject'], resolution or 64) if settings['subject'] else None
+    photos = dict(instance_data=bundled.images, name=bundled.name) if bundled else dict(instance_data=settings['instance_data_dir'])
+    return Subject(**photos, **_words(settings), background=settings['background'], captions=None if settings['captions'] else False)
 
 def make_subjects(
     config:TrainingConfig, # any
@@ -486,6 +493,7 @@ _DRAWS = ('validation_prompt or validation_steps', lambda c: validation_every(c)
 NEEDS = { # setting -> what it has an effect with
     **dict.fromkeys(('prior_loss_weight', 'num_class_images', 'prior_guidance_scale', 'prior_generation_precision', 'class_data_dir'), _PRIOR),
     **dict.fromkeys(('rank', 'lora_alpha', 'lora_dropout'), _LORA), **dict.fromkeys(('num_validation_images', 'validation_guidance_scale', 'validation_scheduler'), _DRAWS),
+    'allow_changed_photos': ('resume_from_checkpoint', lambda c: c.resume_from_checkpoint is not None),
     'ema_decay': ('use_ema', lambda c: c.use_ema), 'crop_variants': ('random crops and cache_latents', lambda c: c.cache_latents and not c.center_crop),
     'lr_warmup_steps': ("an lr_scheduler other than 'constant'", lambda c: c.lr_scheduler != 'constant'),
     'lr_num_cycles': ('lr_scheduler=cosine_with_restarts', lambda c: c.lr_scheduler == 'cosine_with_restarts'),
@@ -515,19 +523,41 @@ def check_config(
         writable_folder(config.output_dir, 'output_dir')
 
 # %% ../nbs/08_config.ipynb #9618fe5a
-_MAY_CHANGE = ('output_dir', 'resume_from_checkpoint', 'class_data_dir', 'sample_batch_size', 'dataloader_num_workers', 'gradient_checkpointing', 'allow_tf32', 'torch_compile',
+_MAY_CHANGE = ('output_dir', 'resume_from_checkpoint', 'allow_changed_photos', 'class_data_dir', 'sample_batch_size', 'dataloader_num_workers', 'gradient_checkpointing', 'allow_tf32', 'torch_compile',
                'accelerator', 'strategy', 'checkpointing_steps', 'checkpoints_total_limit', 'validation_prompt', 'validation_steps', 'num_validation_images', 'validation_guidance_scale', 'validation_scheduler',
                'report_to', 'logging_dir') # nothing of these reaches the samples, the loss or the schedule, or no more of it than rounding
 
+_BY_CONTENT = ('pretrained_model_name_or_path', 'revision', 'variant') # `train` compares the weights, wherever they lie
+_PHOTOS = ('instance_data_dir', 'background', 'captions', 'class_data_dir') # and, by `Subject.content`, the photos
+
+def _compared(settings):
+    "What a subject is called, with what is left out filled in; whom the photos show, they say themselves."
+    from dreambooth_nb.subject import subject_words
+    with suppress(ValueError): settings = settings | subject_words(**_words(settings))  # else `make_subject` tells
+    return {name: value for name, value in settings.items() if name not in _PHOTOS}
+
 def _effective(config):
     "What reaches the weights, each thing once."
-    values = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _MAY_CHANGE and (f.name not in NEEDS or NEEDS[f.name][1](config))}
+    values = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in (*_MAY_CHANGE, *_BY_CONTENT) and (f.name not in NEEDS or NEEDS[f.name][1](config))}
     for name in (*_SUBJECT, 'train_text_encoder', 'mixed_precision', 'use_8bit_adam', 'train_batch_size', 'gradient_accumulation_steps', 'devices', 'num_nodes'): values.pop(name, None)
-    values |= {'subjects': [s | {'class_data_dir': None} for s in subject_settings(config)], 'trainable': what_trains(config), 'precision': lightning_precision(config), 'optimizer': uses_8bit(config)}
+    values |= {'subjects': [_compared(s) for s in subject_settings(config)], 'trainable': what_trains(config), 'precision': lightning_precision(config), 'optimizer': uses_8bit(config)}
     batch = config.train_batch_size*config.gradient_accumulation_steps*(num_processes(config) or 1)
     values['train_batch_size'] = f"{batch}{' per device' if num_processes(config) is None else ''}"
     if config.lr_scheduler in ('constant', 'constant_with_warmup'): values = {k: v for k, v in values.items() if k not in ('max_train_steps', 'num_train_epochs')}
     return values
+
+def config_of_checkpoint(
+    values:Any,     # what the checkpoint's own file says: the settings by name
+    name:str,       # of the checkpoint, for the message
+)->TrainingConfig: # settings that an older version did not know yet have their defaults
+    "Read the config that a checkpoint keeps; refuse what another version, or nobody, has written."
+    where = f'resume_from_checkpoint={name}'
+    remedy = 'update dreambooth_nb, or start anew in another output_dir'
+    if not isinstance(values, dict): raise _refusal(f'{where}: what it keeps about its settings is damaged; {remedy}')
+    for unknown in [n for n in values if n not in TrainingConfig.__dataclass_fields__]:
+        raise _refusal(f'{where}: it has a setting {unknown}, which this version does not know; {remedy}')
+    try: return TrainingConfig(**values)
+    except ValueError as e: raise _refusal(f'{where}: {e}; {remedy}') from None
 
 def _subject_changes(before, after):
     "What is different about the subjects, in words."

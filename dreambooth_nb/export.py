@@ -24,7 +24,7 @@ from torch import Tensor
 from .checkpointing import list_checkpoints, checkpoint_facts
 from .config import changed_settings, load_config, subject_settings
 from .core import InputError, default_device, replacing_file, replacing_folder, writable_folder
-from .freezing import TokenRows, merge_trained
+from .freezing import TokenRows, attach_lora, merge_trained
 from .guidance import generate
 from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipeline, _check_folder, _quiet, _unpickle, load_pipeline,
     pack_configuration, read_safetensors, save_pipeline, tensors_sha256, text_encoder_names)
@@ -253,12 +253,16 @@ def _base_fingerprint(pipeline):
     def plain(part): return SimpleNamespace(state_dict=lambda: {name.replace('.base_layer', ''): w for name, w in part.state_dict().items() if '.lora_' not in name})
     return fingerprint(SimpleNamespace(unet=plain(pipeline.unet), text_encoder=plain(pipeline.text_encoder)))
 
-def _attach(layers, load, part, pipeline):
-    "Put adapters beside a part's layers; with one alpha for all of them it stays a number of its own, which rounds less."
-    if not layers: return
-    is_uniform = len({(layer.alpha, len(layer.down)) for layer in layers.values()}) == 1
-    if is_uniform: load(lora_tensors({name: layer._replace(alpha=len(layer.down)) for name, layer in layers.items()}), {f'{name}.alpha': layer.alpha for name, layer in layers.items()}, part, _pipeline=pipeline)
-    else: load(lora_tensors(layers), None, part, _pipeline=pipeline)
+def _attach(pipeline, layers):
+    "Put adapters with these matrices beside a pipeline's layers; alpha stays a number of its own, which rounds less."
+    own = {_layer_name(part, name): f'{part}.{name}' for part in ('unet', 'text_encoder')
+           for name, _ in getattr(pipeline, part).named_modules()}
+    adapters = attach_lora(pipeline, {own[name]: (len(layer.down), layer.alpha) for name, layer in layers.items()})
+    for name, (down, up, _) in layers.items():
+        adapter = adapters[own[name]]
+        like = adapter.get_base_layer().weight
+        for side, matrix in ((adapter.lora_A, down), (adapter.lora_B, up)):
+            side['default'].weight.data = matrix.to(like, copy=True)
 
 def load_lora(
     pipeline:StableDiffusionPipeline,   # its base; gets adapters beside its layers, in place
@@ -272,10 +276,7 @@ def load_lora(
     layers, metadata = read_lora(path, pipeline, allow_pickle)
     if metadata.get('dreambooth_nb.base', (own := _base_fingerprint(pipeline))) != own:
         warnings.warn(f"{Path(path).name} was trained on another model of this shape{f' ({name})' if (name := metadata.get('dreambooth_nb.base_name')) else ''}; its pictures will differ", stacklevel=2)
-    layers = {name: layer._replace(alpha=layer.alpha*scale) for name, layer in layers.items()}
-    with _quiet():
-        _attach({name: layer for name, layer in layers.items() if name.startswith('unet.')}, pipeline.load_lora_into_unet, pipeline.unet, pipeline)
-        _attach({name: layer for name, layer in layers.items() if name.startswith('text_encoder.')}, pipeline.load_lora_into_text_encoder, pipeline.text_encoder, pipeline)
+    _attach(pipeline, {name: layer._replace(alpha=layer.alpha*scale) for name, layer in layers.items()})
     return pipeline
 
 # %% ../nbs/12_export.ipynb #4901118b

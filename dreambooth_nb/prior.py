@@ -8,6 +8,7 @@ __all__ = ['prior_preservation_loss', 'fingerprint', 'class_images']
 # %% ../nbs/06_prior.ipynb #8b83692d
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -43,12 +44,13 @@ def prior_preservation_loss(
 
 # %% ../nbs/06_prior.ipynb #862bfca9
 def fingerprint(
-    pipeline:StableDiffusionPipeline, # any weights
+    pipeline:StableDiffusionPipeline,               # any weights
+    parts:Sequence[str]=('unet', 'text_encoder'),   # which of its networks count
 )->str: # 16 hexadecimal digits, the same for the same weights
-    "Tell models apart by a sample of their UNet's and text encoder's weights."
+    "Tell models apart by a sample of their weights."
     digest = hashlib.blake2b(digest_size=8)
-    for part in (pipeline.unet, pipeline.text_encoder):
-        for name, weight in part.state_dict().items():
+    for part in parts:
+        for name, weight in getattr(pipeline, part).state_dict().items():
             sample = weight.flatten()[::max(1, weight.numel()//256)]
             digest.update(name.encode() + sample.float().cpu().numpy().tobytes())
     return digest.hexdigest()

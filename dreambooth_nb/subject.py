@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['CAPTION_WORDS', 'EVERYDAY_RANK', 'FORMATS', 'split_tokens', 'is_everyday', 'check_identifier', 'rare_words',
            'word_effect', 'Candidate', 'find_identifiers', 'to_rgb', 'Photo', 'load_photo', 'load_photos', 'fit',
-           'prepare', 'random_view', 'views', 'Subject']
+           'prepare', 'random_view', 'views', 'subject_words', 'Subject']
 
 # %% ../nbs/05_subject.ipynb #c2acab3e
 import difflib
+import hashlib
 import json
 import re
 import warnings
@@ -431,6 +432,23 @@ def _class_prompts(
     if not prompts: raise InputError("class_prompt=[]: holds no prompt; give at least one, such as 'a photo of a dog'")
     return prompts
 
+def subject_words(
+    class_noun:str|None,                # as `Subject` takes them
+    identifier:str,
+    instance_prompt:str|None,
+    class_prompt:str|list[str]|None,
+)->dict[str, str|list[str]]: # class_noun ('' if it is left out), identifier, instance_prompt, class_prompt (a list)
+    "Check the words for a subject and fill in what is left out."
+    if class_noun is None and instance_prompt is not None and class_prompt is not None: class_noun = ''
+    else: class_noun = _one_line('class_noun', class_noun)
+    if re.match(r'(a|an|the)\s', class_noun, re.I):
+        raise InputError(f"class_noun={class_noun!r}: leave the article out; give {class_noun.split(' ', 1)[1]!r}")
+    identifier = _one_line('identifier', identifier)
+    if instance_prompt is None: instance_prompt = f'a photo of {identifier} {class_noun}'
+    if class_prompt is None: class_prompt = f'a photo of {_article(class_noun)} {class_noun}'
+    return dict(class_noun=class_noun, identifier=identifier, instance_prompt=_one_line('instance_prompt', instance_prompt),
+                class_prompt=_class_prompts(class_prompt))
+
 def _prompt_flaws(instance_prompt, class_prompts, identifier):
     "What is wrong with the prompts of a subject: one line each."
     if not _mentions(instance_prompt, identifier):
@@ -462,15 +480,9 @@ class Subject:
         self._sources = ['instance_prompt' if not text else name for text, name in zip(found, sources)]
 
     def _set_words(self, class_noun, identifier, instance_prompt, class_prompt):
-        if class_noun is None and instance_prompt is not None and class_prompt is not None: self.class_noun = ''
-        else: self.class_noun = _one_line('class_noun', class_noun)
-        if re.match(r'(a|an|the)\s', self.class_noun, re.I):
-            raise InputError(f"class_noun={class_noun!r}: leave the article out; give {self.class_noun.split(' ', 1)[1]!r}")
-        self.identifier = _one_line('identifier', identifier)
+        words = subject_words(class_noun, identifier, instance_prompt, class_prompt)
+        self.class_noun, self.identifier, self.instance_prompt, self.class_prompts = words.values()
         self._flaw = _identifier_flaw(self.identifier, self.class_noun or 'thing')
-        words = f'{self.identifier} {self.class_noun}'.strip()
-        self.instance_prompt = f'a photo of {words}' if instance_prompt is None else _one_line('instance_prompt', instance_prompt)
-        self.class_prompts = _class_prompts(f'a photo of {_article(self.class_noun)} {self.class_noun}' if class_prompt is None else class_prompt)
         for flaw in ([self._flaw] if self._flaw else []) + [*_prompt_flaws(self.instance_prompt, class_prompt and self.class_prompts, self.identifier)]:
             warnings.warn(flaw, stacklevel=4)
 
@@ -492,6 +504,16 @@ def check(self:Subject,
     texts = {'instance_prompt': self.instance_prompt} | dict(zip(self._sources, self.captions)) | {f'class_prompt {p!r}': p for p in self.class_prompts}
     cut = [f'{name}: {lost!r}' for name, text in texts.items() if (lost := truncated_text(tokenizer, text))]
     if cut: warnings.warn(f"{len(cut)} of {len(texts)} prompts have more than the {tokenizer.model_max_length - 2} tokens that the model reads; cut off is {_some(cut)}; shorten them", stacklevel=2)
+
+# %% ../nbs/05_subject.ipynb #f23372a1
+@patch
+def content(self:Subject
+)->dict[str, str]: # for each photo, by its name: 16 hexadecimal digits
+    "Hash what a run learns from: the pixels of each photo, as RGB, and its caption."
+    def digest(image, caption):
+        described = json.dumps([image.size, caption]).encode()
+        return hashlib.sha256(described + image.tobytes()).hexdigest()[:16]
+    return {photo.name: digest(photo.image, caption) for photo, caption in zip(self.photos, self.captions)}
 
 # %% ../nbs/05_subject.ipynb #8b1c716f
 @patch
