@@ -749,7 +749,7 @@ def make_loggers(
     loggers, logs = [], folder/config.logging_dir
     logs.mkdir(parents=True, exist_ok=True)
     if config.report_to in ('tensorboard', 'all'):
-        loggers.append(TensorBoardLogger(logs, name='', version='', purge_step=start or None, default_hp_metric=False))
+        loggers.append(TensorBoardLogger(logs, name='', version='', purge_step=start + 1 if start else None, default_hp_metric=False))
     if config.report_to in ('wandb', 'all'):
         try: loggers.append(WandbLogger(name=folder.name, save_dir=logs, project='dreambooth', resume='allow', id=_wandb_id(logs)))
         except ImportError: raise InputError("report_to=wandb: needs Weights & Biases; pip install 'dreambooth_nb[wandb]', or use tensorboard") from None
