@@ -270,6 +270,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'dreambooth_nb.core._text_picture': ('core.html#_text_picture', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core._wrap': ('core.html#_wrap', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.bf16_in_hardware': ('core.html#bf16_in_hardware', 'dreambooth_nb/core.py'),
+                                    'dreambooth_nb.core.bounded_message': ('core.html#bounded_message', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.default_device': ('core.html#default_device', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.default_dtype': ('core.html#default_dtype', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.file_sha256': ('core.html#file_sha256', 'dreambooth_nb/core.py'),
