@@ -153,6 +153,7 @@ def _overlay(axis, image, one, outline):
     axis.imshow(_own_scale(one), cmap='inferno', alpha=.62, vmin=0, vmax=1)
     if outline is not None: axis.contour(outline, [.5], colors='white', linewidths=1.2)
 
+@plt.style.context('default')    # whatever style an earlier cell has set
 def attention_figure(
     maps:AttentionMaps|Sequence[AttentionMaps], # a row for each
     words:Sequence[str]|None=None,              # a column for each; None: all of the prompts
@@ -166,10 +167,10 @@ def attention_figure(
     for axis in axes.flat: axis.axis('off')
     for r, (row, m, names) in enumerate(zip(axes, rows, columns)):
         row[0].imshow(m.image)
-        row[0].text(.5, -.05, titles[r] if titles else 'the picture', transform=row[0].transAxes, ha='center', va='top', fontsize=10)
+        row[0].text(.5, -.05, titles[r] if titles else 'the picture', transform=row[0].transAxes, ha='center', va='top', fontsize=10, parse_math=False)
         for axis, word in zip(row[1:], names):
             _overlay(axis, m.image, one := m.of(word), outlines[r] if outlines else None)
-            axis.text(.5, -.05, word, transform=axis.transAxes, ha='center', va='top', fontsize=12, weight='bold')
+            axis.text(.5, -.05, word, transform=axis.transAxes, ha='center', va='top', fontsize=12, weight='bold', parse_math=False)
             axis.text(.5, -.23, f'{one.mean():.1%}', transform=axis.transAxes, ha='center', va='top', fontsize=9, color='#555555')
     return figure
 

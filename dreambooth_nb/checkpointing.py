@@ -5,29 +5,33 @@
 # %% auto #0
 __all__ = ['save_weights', 'read_tensors', 'whole', 'whole_weights', 'load_weights', 'optimizer_tensors', 'optimizer_numbers',
            'load_optimizer', 'checkpoint_facts', 'list_checkpoints', 'find_checkpoint', 'best_checkpoint', 'mark_best',
-           'save_checkpoint', 'load_checkpoint', 'checkpoint_sizes']
+           'save_checkpoint', 'claim_folder', 'set_aside', 'load_checkpoint', 'checkpoint_sizes']
 
 # %% ../nbs/09_checkpointing.ipynb #906a4ee7
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
 import shutil
+import socket
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from .core import InputError, file_sha256, replacing_file, replacing_folder, writable_folder
-from .pipeline import StableDiffusionPipeline
+from .pipeline import PARTS, StableDiffusionPipeline
 
 try: import fcntl
 except ImportError: fcntl = None  # Windows
@@ -222,6 +226,8 @@ def load_optimizer(
         raise InputError(f'optimizer: the checkpoint has {unknown}, which is not trained now; resume with the same settings')
     if numbers is not None and len(numbers) != len(optimizer.param_groups):
         raise InputError(f'optimizer: the checkpoint has {len(numbers)} groups, {len(optimizer.param_groups)} are trained now; resume with the same settings')
+    for place, tensor in tensors.items(): _check_moment(place, tensor, trained)
+    for group, saved in zip(optimizer.param_groups, numbers or []): _check_numbers(group, saved)
     on_device = {id(p) for g in optimizer.param_groups if g.get('fused') or g.get('capturable') for p in g['params']}
     optimizer.state.clear()
     for place, tensor in tensors.items():
@@ -230,6 +236,20 @@ def load_optimizer(
         device = 'cpu' if key == 'step' and id(param) not in on_device else param.device
         optimizer.state[param][key] = tensor.item() if number else _split(tensor.to(device, copy=True), param)
     for group, saved in zip(optimizer.param_groups, numbers or []): _set_numbers(group, saved)
+
+def _check_moment(place, tensor, trained):
+    "Refuse a moment of another shape than its weight's."
+    name, _, key = place.rpartition('/')
+    if key in ('exp_avg', 'exp_avg_sq') and tensor.shape != trained[name].shape:
+        raise InputError(f'optimizer: {place} is {tuple(tensor.shape)}, but the weight is {tuple(trained[name].shape)}; use another checkpoint')
+
+def _check_numbers(group, saved):
+    "Refuse numbers that a group does not have, or has otherwise."
+    for key, value in saved.items():
+        like = list(group[key]) if isinstance(group.get(key), tuple) else group.get(key)
+        same_length = not isinstance(value, list) or isinstance(like, list) and len(value) == len(like)
+        if key not in group or isinstance(value, list) != isinstance(like, list) or not same_length:
+            raise InputError(f'optimizer: the checkpoint has {key}={value}, which this optimiser does not take; resume with the same settings')
 
 def _set_numbers(group, saved):
     "Set the numbers of a group."
@@ -259,14 +279,43 @@ def _write_checkpoint(folder, step, pipeline, trained, optimizer, state, ema):
     (folder/'trainer_state'/'state.json').write_text(text + '\n', encoding='utf-8')
 
 # %% ../nbs/09_checkpointing.ipynb #68ba0f92
+def _number(value): return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+def _index(value): return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+def _inside(name):
+    "Whether a name from a file is that of a file inside its folder."
+    return isinstance(name, str) and not PurePosixPath(name).is_absolute() and '..' not in PurePosixPath(name).parts
+
+def _is_file_list(files):
+    "Whether something read from a file is a list of files as `_facts` makes it."
+    return isinstance(files, dict) and all(
+        _inside(name) and isinstance(file, dict) and _index(file.get('size')) and isinstance(file.get('sha256'), str)
+        for name, file in files.items())
+
+def _is_numbers(groups):
+    "Whether something read from a file is what `optimizer_numbers` gives."
+    plain = lambda value: _number(value) or isinstance(value, list) and all(map(_number, value))
+    return groups is None or isinstance(groups, list) and all(
+        isinstance(group, dict) and all(map(plain, group.values())) for group in groups)
+
+_FACTS = {  # entry of state.json -> what it must be
+    'step': _index, 'state': lambda value: isinstance(value, dict), 'optimizer_numbers': _is_numbers,
+    'versions': lambda value: isinstance(value, dict), 'files': _is_file_list}
+
 def checkpoint_facts(
     path:Path, # a checkpoint
 )->dict: # 'step', 'state', 'versions', and 'files' with size and sha256
     "Read what a checkpoint says about itself; `InputError` unless all its files are there in full length."
+    where = f'{path}: trainer_state/state.json'
     try: facts = json.loads((path/'trainer_state'/'state.json').read_text(encoding='utf-8'))
-    except FileNotFoundError: raise InputError(f'{path}: is no checkpoint of this package (no trainer_state/state.json); give one that dreambooth train wrote') from None
-    except (OSError, ValueError) as e: raise InputError(f'{path}: trainer_state/state.json cannot be read ({e}); use another checkpoint') from None
-    if not (isinstance(facts, dict) and isinstance(facts.get('files'), dict) and 'step' in facts): raise InputError(f'{path}: trainer_state/state.json lists no files; use another checkpoint')
+    except FileNotFoundError:
+        raise InputError(f'{path}: is not a checkpoint of this package (no trainer_state/state.json); give one that dreambooth train wrote') from None
+    except (OSError, ValueError, RecursionError) as e:
+        raise InputError(f'{where} cannot be read ({str(e) or type(e).__name__}); use another checkpoint') from None
+    if not isinstance(facts, dict): raise InputError(f'{where} is not a table; use another checkpoint')
+    for name, is_right in _FACTS.items():
+        if not is_right(facts.get(name)): raise InputError(f'{where} has no usable {name!r}; use another checkpoint')
     for name, file in facts['files'].items():
         size = (path/name).stat().st_size if (path/name).is_file() else None
         if size is None: raise InputError(f'{path}: {name} is missing; use another checkpoint')
@@ -347,7 +396,8 @@ def find_checkpoint(
         if (newest := _numbered(output_dir)[-1]) != whole[-1]: warnings.warn(f'{newest.name} is damaged; going on from {whole[-1].name}', stacklevel=2)
         return whole[-1]
     if name in ('latest', 'best'): raise InputError(f'{given}: {output_dir} has no such checkpoint ({there}); leave it out to begin anew')
-    path = next((p for p in (output_dir/name, Path(name).expanduser()) if p.is_dir()), None)
+    try: path = next((p for p in (output_dir/name, Path(name).expanduser()) if p.is_dir()), None)
+    except (OSError, ValueError): path = None   # a name that the system refuses
     if path is None: raise InputError(f'{given}: no such checkpoint in {output_dir}; {there}')
     try: checkpoint_facts(path)
     except InputError as e: raise InputError(f'{given}: {e} ({there})') from None
@@ -364,9 +414,10 @@ def best_checkpoint(
     "Find the checkpoint that was marked as the best, if it is still there and still the same."
     try:
         best = json.loads((Path(output_dir)/'best.json').read_text(encoding='utf-8'))
+        if not (_NAME.fullmatch(best['checkpoint']) and _number(best['metric'])): return None
         path = Path(output_dir)/best['checkpoint']
         return (path, best['metric']) if _content(path) == best['content'] else None
-    except (OSError, ValueError, KeyError): return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError): return None
 
 def mark_best(
     output_dir:str|Path,        # of a run
@@ -376,7 +427,7 @@ def mark_best(
 )->bool: # whether it is the best so far
     "Note a checkpoint as the best unless a better one is noted."
     path, best = Path(path), best_checkpoint(output_dir)
-    if metric != metric: return False  # NaN is never the best
+    if math.isnan(metric): return False  # is never the best
     if best and (metric >= best[1] if lower_is_better else metric <= best[1]): return False
     with replacing_file(Path(output_dir)/'best.json') as temporary:
         temporary.write_text(json.dumps(dict(checkpoint=path.name, metric=metric, content=_content(path)), indent=1) + '\n', encoding='utf-8')
@@ -425,15 +476,73 @@ def save_checkpoint(
         if total_limit is not None: _retain(output_dir, path, total_limit)
     return path
 
+# %% ../nbs/09_checkpointing.ipynb #6de1115a
+def _holder(output_dir):
+    "Who says to be at work in a folder."
+    try: who = json.loads((output_dir/'.run.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError): return 'another process'
+    return f"process {who.get('process')} on {who.get('machine')}, since {who.get('since')}" if isinstance(who, dict) else 'another process'
+
+@contextmanager
+def claim_folder(
+    output_dir:str|Path, # of a run; exists
+)->Iterator[None]:
+    "Hold a run's folder as its only writer; `InputError` if another run does. The lock ends with the process, however that ends."
+    output_dir = Path(output_dir)
+    lock, note = FileLock(output_dir/'.run.lock', thread_local=False), output_dir/'.run.json'
+    try: lock.acquire(blocking=False)
+    except Timeout:
+        raise InputError(f'output_dir={output_dir}: another run is at work there ({_holder(output_dir)}); '
+                         'wait for its end, or choose another folder') from None
+    except (OSError, NotImplementedError): return (yield)   # a disk that knows no locks
+    try:
+        note.write_text(json.dumps(dict(process=os.getpid(), machine=socket.gethostname(), since=time.strftime('%Y-%m-%d %H:%M'))))
+        _finish_moving(output_dir)
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+# %% ../nbs/09_checkpointing.ipynb #71297c42
+_EARLIER = re.compile(r'[.]?(earlier-\d+)(?:[.]part)?')
+_MODEL = ('model_index.json', 'SHA256SUMS', *PARTS, _FILES['lora'], _FILES['rows'])     # what a finished run leaves
+_RECORDS = ('config.yaml', 'metrics.csv', 'validation.csv', 'best.json')                # what any run leaves
+
+def _finish_moving(output_dir):
+    "Show what a dead process has moved aside."
+    for entry in output_dir.glob('.earlier-*.part'): os.replace(entry, output_dir/_EARLIER.fullmatch(entry.name)[1])
+
+def set_aside(
+    output_dir:str|Path,        # of a run
+    after:int|None=None,        # only the checkpoints of later steps; None: all that the run made
+    also:Iterable[str]=(),      # further names of it: its logs
+)->Path|None: # earlier-001/ ...; None if there was neither a checkpoint nor a model
+    "Move what an earlier run has made into a folder of its own."
+    output_dir = Path(output_dir)
+    moved = [path for path in _numbered(output_dir) if after is None or int(_NAME.fullmatch(path.name)[1]) > after]
+    models = [output_dir/name for name in _MODEL if (output_dir/name).exists()] if after is None else []
+    if not moved and not models: return None
+    numbers = [int(m[1][8:]) for p in output_dir.iterdir() if (m := _EARLIER.fullmatch(p.name))]
+    place = output_dir/f'earlier-{max(numbers, default=0) + 1:03d}'
+    part = output_dir/f'.{place.name}.part'
+    part.mkdir()
+    records = [output_dir/name for name in _RECORDS if (output_dir/name).exists()]
+    rest = [output_dir/name for name in ('README.md', 'samples', *also) if (output_dir/name).exists()]
+    for path in moved + models + (records + rest if after is None else []): os.replace(path, part/path.name)
+    for path in records if after is not None else []: shutil.copy2(path, part)
+    os.replace(part, place)
+    return place
+
 # %% ../nbs/09_checkpointing.ipynb #3342378d
 def _checked(path):
     "What a checkpoint says about itself; InputError unless every byte is as it was written."
     facts = checkpoint_facts(path)
     for name, file in facts['files'].items():
         if file_sha256(path/name) != file['sha256']: raise InputError(f'{path}: {name} is not as it was written (another sha256); use another checkpoint')
-    here = _versions()
-    if facts['versions']['torch'] != here['torch']:
-        warnings.warn(f"{path.name} was written with torch {facts['versions']['torch']}, this is {here['torch']}: the run goes on, but may differ in the last digits", stacklevel=3)
+    there, here = facts['versions'].get('torch'), _versions()['torch']
+    if there != here:
+        warnings.warn(f'{path.name} was written with torch {there}, this is {here}: '
+                      'the run goes on, but may differ in the last digits', stacklevel=3)
     return facts
 
 @torch.no_grad()

@@ -74,22 +74,42 @@ def side(
 _PLACES = {errno.ENOSPC: 'the disk is full; free some space or', errno.EDQUOT: 'the disk quota is used up; free some space or',
            errno.EROFS: 'the disk is read-only;', errno.EACCES: 'no permission to write;', errno.EPERM: 'no permission to write;'}
 
+_BAD_NAMES = {errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ, errno.EINVAL}  # of files; as each system puts it
+
+def _refused_name(error, flags):
+    "The flag, and the path, that the system takes for no name; None where an error says something else."
+    path = getattr(error, 'filename', None)
+    if path is None or getattr(error, 'errno', None) not in _BAD_NAMES: return None
+    flag = next((name for name, value in flags.items() if value and isinstance(value, str) and str(path).startswith(value)), 'path')
+    shown = str(path) if len(str(path)) < 80 else f'{str(path)[:60]} ...'
+    return f'{flag}={shown}: is no usable name ({error.strerror}); choose another'
+
 def explain(
     error:BaseException,    # what a command raised
     output_dir:str|None,    # where it was writing
+    flags:dict={},          # its arguments
 )->str|None: # one line, or None for a bug, whose traceback is worth more
     "Say what the user can do about an error."
     core = sys.modules.get('dreambooth_nb.core')    # where nothing has imported it, nothing has raised its error
     if isinstance(error, (FloatingPointError, Refused)) or core and isinstance(error, core.InputError): return str(error)
+    if line := _refused_name(error, flags): return line
+    if isinstance(error, UnicodeEncodeError) and 'surrogates' in error.reason:
+        return f'path={ascii(error.object)[1:80]}: is not UTF-8; set PYTHONUTF8=1, or choose another name'
     code = getattr(error, 'errno', None) or (errno.ENOSPC if re.search('No space left|os error 28', str(error)) else None)
     if code not in _PLACES: return None
     place = getattr(error, 'filename', None)
     return f"output_dir={output_dir}: {_PLACES[code]} choose another folder; no file was left half-written{f' ({place})' if place else ''}"
 
 # %% ../nbs/17_cli.ipynb #73884ef9
+def _ending_signals():
+    "Ctrl-C, a request to end, and a closed terminal, where there is one and `nohup` has not said to ignore it."
+    hangup = getattr(signal, 'SIGHUP', None)    # Windows has none
+    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM] + [hangup]*(not ignored)
+
 @contextmanager
 def noting_signals()->Iterator[list[int]]: # filled with the signals that came
-    "While it runs, SIGINT and SIGTERM raise `KeyboardInterrupt` and are noted."
+    "While it runs, SIGINT, SIGTERM and SIGHUP raise `KeyboardInterrupt` and are noted."
     came = []
     def note(signum, frame):
         came.append(signum)
@@ -97,7 +117,7 @@ def noting_signals()->Iterator[list[int]]: # filled with the signals that came
     if threading.current_thread() is not threading.main_thread(): # Python allows handlers there only
         yield came
         return
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, note) for s in _ending_signals()}
     try: yield came
     finally:
         for signum, handler in before.items(): signal.signal(signum, handler)
@@ -111,19 +131,20 @@ def _last_words(error):
 @contextmanager
 def _without_remains(path):
     "Afterwards a folder that was not there before and is still empty is gone again, with those above it that are."
-    path = path and Path(path).expanduser()
-    new = [p for p in (path, *path.parents) if not p.exists()] if path else []
+    path = path and Path(os.path.expanduser(path))
+    new = [p for p in (path, *path.parents) if not os.path.lexists(p)] if path else []
     try: yield
     finally:
         for folder in new:
-            with suppress(OSError): folder.rmdir()  # only an empty one lets itself be removed
+            with suppress(OSError, ValueError): folder.rmdir()  # only an empty one lets itself be removed
 
 def run_command(
     command:Callable[[argparse.Namespace], object], # does the work
     args:argparse.Namespace,                        # its flags, with `output_dir` and `prog`
-)->int: # 0: done; 2: an error that the user can mend; 130 or 143: interrupted
+)->int: # 0: done; 2: an error that the user can mend; 130, 143 or 129: interrupted
     "Run a command and turn how it ended into an exit status."
-    tell = lambda text: print(f'{args.prog}: {" ".join(str(text).split())}', file=sys.stderr)
+    def tell(text):
+        with suppress(OSError): print(f'{args.prog}: {" ".join(str(text).split())}', file=sys.stderr)  # its terminal may be gone
     with noting_signals() as came, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: tell(message)
         try:
@@ -133,7 +154,7 @@ def run_command(
             if came or isinstance(error, KeyboardInterrupt):
                 tell(_last_words(error) or 'interrupted; no file was left half-written')
                 return 128 + (came or [getattr(error, 'signum', signal.SIGINT)])[0]
-            line = explain(error, getattr(args, 'output_dir', None))
+            line = explain(error, getattr(args, 'output_dir', None), vars(args))
             if line is None: raise
             tell(line)
             return 2
@@ -196,7 +217,7 @@ def run_generate(
     phrases = [args.subject_phrase] if args.subject_phrase else subject_phrases(args.model) if any('{}' in p for p in prompts + ends) else []
     prompts, ends = fill_prompts(prompts, phrases), fill_prompts(ends, phrases)
     how = {name: getattr(args, name) for name in _GUIDANCE if getattr(args, name) not in (None, False)}
-    record = {name: value for name, value in dict(revision=args.revision, variant=args.variant, lora=args.lora and Path(args.lora).name, lora_scale=args.lora_scale).items() if value}
+    record = {name: value for name, value in dict(revision=args.revision, variant=args.variant, lora=args.lora and Path(args.lora).name, lora_scale=args.lora_scale).items() if value not in (None, '')}
     files = draw_to(_load(args), prompts, args.output_dir, args.model, args.num_images, args.seed, args.negative_prompt, args.init_image, args.strength,
                     *ends or [None], args.to_seed, args.batch_size, record, args.cut_prompts, **how)
     print(f"wrote {files[0]}{f' ... {files[-1].name}' if files[1:] else ''} and {files[0].parent/'grid.png'}")
@@ -367,8 +388,10 @@ def run_train(
     from dreambooth_nb.training import train
     model = config.pretrained_model_name_or_path
     train(subjects if len(subjects) > 1 else subjects[0], model, config.output_dir, validate=_judged(subjects, model), **settings)
-    if _is_first_process(): print(f"wrote {config.output_dir}; to look at it:",
-          *(f'dreambooth generate --model {config.output_dir} --prompt "{subject.instance_prompt}"' for subject in subjects), sep='\n')
+    if not _is_first_process(): return
+    from dreambooth_nb.core import shell_command
+    print(f'wrote {config.output_dir}; to look at it:')
+    for subject in subjects: print(shell_command('dreambooth', 'generate', '--model', config.output_dir, '--prompt', subject.instance_prompt))
 
 # %% ../nbs/17_cli.ipynb #78b7bd52
 COMMANDS = {'demo': (run_demo, add_demo_flags), 'train': (run_train, add_config_flags), 'generate': (run_generate, add_generate_flags),
@@ -406,9 +429,20 @@ def command_parser()->Parser: # of the whole command line
     return parser
 
 # %% ../nbs/17_cli.ipynb #cf6369eb
+@contextmanager
+def _escaping()->Iterator[None]:
+    "While it runs, stdout and stderr write what their encoding lacks as escapes, instead of failing."
+    changed = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if hasattr(stream, 'reconfigure')]
+    for stream, _ in changed: stream.reconfigure(errors='backslashreplace')
+    try: yield
+    finally:
+        for stream, errors in changed:
+            with suppress(OSError, ValueError): stream.reconfigure(errors=errors)   # it may be closed by now
+
+@_escaping()
 def main(
     argv:Sequence[str]|None=None, # the words after `dreambooth`; those of the process if None
-)->int: # exit status: 0 done, 2 cannot be done as asked, 130 or 143 interrupted
+)->int: # exit status: 0 done, 2 cannot be done as asked, 130, 143 or 129 interrupted
     "Run the `dreambooth` command."
     try: args = command_parser().parse_args(argv)
     except SystemExit as stop: return stop.code

@@ -7,8 +7,8 @@ __all__ = ['Index', 'Count', 'NonNegative', 'Positive', 'Share', 'Text', 'Device
            'nearest', 'read_value', 'Refused', 'changed_settings', 'make_config', 'meanings', 'config_text',
            'save_config', 'load_config', 'what_trains', 'trains_text_encoder', 'lightning_precision', 'uses_8bit',
            'validation_every', 'num_processes', 'training_steps', 'subject_settings', 'make_subject', 'make_subjects',
-           'refuse_contradictions', 'check_config', 'config_changes', 'check_resume', 'add_config_flags',
-           'config_from_flags', 'train_settings']
+           'refuse_contradictions', 'check_config', 'config_of_checkpoint', 'config_changes', 'check_resume',
+           'add_config_flags', 'config_from_flags', 'train_settings']
 
 # %% ../nbs/08_config.ipynb #2b77b3ae
 import difflib
@@ -22,6 +22,7 @@ import warnings
 from argparse import SUPPRESS, ArgumentError, Namespace
 from argparse import ArgumentParser as Parser
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -63,9 +64,9 @@ class TrainingConfig:
     identifier:Text='sks'                                   # the rare word that will mean the subject; several bundled subjects get one each
     instance_prompt:Text|None=None                          # None: 'a photo of IDENTIFIER NOUN'; a picture's own caption goes first
     class_prompt:list[Text]|Text|None=None                  # one or several prompts for the class images; None: 'a photo of a NOUN'
-    class_data_dir:Text|None=None                           # keeps the class images, or has yours; None: OUTPUT_DIR/class_images (diffusers demands a folder)
+    class_data_dir:Text|None=None                           # keeps the class images; pictures of yours in it come first; None: OUTPUT_DIR/class_images (diffusers demands a folder)
     background:Text='white'                                 # what shows through where a photo is transparent
-    captions:bool=True                                      # use captions that lie beside the photos (.txt, .caption, metadata.jsonl); diffusers does not
+    captions:bool=True                                      # use captions that lie beside the photos (.txt, .caption, metadata.jsonl or .csv); diffusers does not
     subjects:list[dict]|None=None                           # several subjects: a list of the settings of this section, one entry each; easiest in a file
 
     # prior preservation
@@ -143,6 +144,7 @@ class TrainingConfig:
     checkpointing_steps:Count=500                           # a checkpoint every so many steps
     checkpoints_total_limit:Count|None=None                 # the oldest above this number are deleted, the best never; None: all stay
     resume_from_checkpoint:Text|None=None                   # 'latest' or a checkpoint's name, such as checkpoint-500
+    allow_changed_photos:bool=False                         # resume although photos or captions are not those that the run began with
 
     # looking on
     validation_prompt:Text|None=None                        # drawn while it trains; None: the instance prompt, if validation_steps is given
@@ -161,6 +163,7 @@ def nearest(
     names:Iterable[str],    # what could have been meant
 )->str: # '; did you mean ...?', or nothing if no name is near
     "Suggest what was meant."
+    if len(name) > 100: return ''
     pieces = re.split('[-_]', name.strip('-'))
     near = difflib.get_close_matches(name, [n for n in names if all(p in n for p in pieces)], 1, 0) or difflib.get_close_matches(name, names, 1, .7)
     return f'; did you mean {near[0]}?' if near else ''
@@ -194,15 +197,24 @@ def read_value(
     "Read a value as a type."
     kinds, text = _kinds(hint), os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(text, str) and Text in kinds and text.strip() and text != 'null': return text   # a prompt is not YAML
+    # a text that is no text shall be a number or a word: jsonargparse would read any YAML from it, with aliases and in any depth
+    if isinstance(text, str) and ('&' in text or len(text) > 1000): text = []
     if text is False and any(get_origin(k) is Literal and 'no' in get_args(k) for k in kinds): text = 'no'   # YAML's idea of `no`
     try: read = _plain(_reader(hint)(text))
-    except (ArgumentError, TypeError, ValueError): read = []
+    except (ArgumentError, TypeError, ValueError, RecursionError): read = []
     if read == [] or read is None and NoneType not in get_args(hint): raise ValueError(f"is not usable; give {' or '.join(_needed(k, value) for k in kinds)}")
     return read[0] if isinstance(read, list) and len(read) == 1 and Text in kinds else read
 
 # %% ../nbs/08_config.ipynb #40fea25c
+def _bounded(text):
+    "As `dreambooth_nb.core.one_line`, without importing it for a message that is one short line already."
+    if len(text) <= 1000 and len(text.splitlines()) == 1: return text
+    from dreambooth_nb.core import one_line
+    return one_line(text)
+
 class Refused(ValueError):
     "`dreambooth_nb.core.InputError` where `dreambooth_nb.core`, which brings torch, has not been imported."
+    def __init__(self, message=''): super().__init__(_bounded(message))
 
 def _refusal(text):
     "The error for a setting that cannot be used; nobody should wait for torch to hear of a slip of the pen."
@@ -261,7 +273,7 @@ def changed_settings(
 
 def make_config(
     config:TrainingConfig|None=None,    # what the settings are put on top of; None: the defaults
-    **settings,                         # fields of `TrainingConfig`, or flags of diffusers that have no effect
+    /, **settings,                         # fields of `TrainingConfig`, or flags of diffusers that have no effect
 )->TrainingConfig: # a new one
     "Make a config; refuse unknown names, and say which settings have no effect."
     names = TrainingConfig.__dataclass_fields__
@@ -312,19 +324,49 @@ def save_config(
     with replacing_file(path) as file: file.write_text(config_text(config), encoding='utf-8')
 
 # %% ../nbs/08_config.ipynb #6c536829
+_LONGEST, _DEEPEST, _MOST = 200_000, 20, 20_000  # characters; levels; values, with all aliases written out
+
 class _Loader(yaml.SafeLoader):
-    "YAML without doubled keys."
+    "YAML without doubled keys, of a size that a config may have."
+    depth = 0
+
+    def compose_node(self, parent, index):
+        self.depth += 1
+        if self.depth > _DEEPEST: raise _flaw(f'more than {_DEEPEST} levels, one inside the other,', self.peek_event())
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_document(self, node):
+        if _count(node, {}) > _MOST: raise _flaw(f'aliases that repeat so much that there are more than {_MOST:,} values', node)
+        return super().construct_document(node)
+
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key, _ in node.value:
-            if key.value in seen: raise yaml.MarkedYAMLError(problem=f'{key.value} is there twice, again', problem_mark=key.start_mark)
+            if not isinstance(key, yaml.ScalarNode): raise _flaw('a name that is no text', key)
+            if key.value in seen: raise _flaw(f'{key.value} is there twice, again', key)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+def _flaw(problem, where):
+    "The error for a place in a file."
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
+
+def _count(node, known):
+    "How many values a node has with its aliases written out; infinitely many if it holds itself."
+    if isinstance(node, yaml.ScalarNode): return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(node)]
+
 def _parse_yaml(text, place):
     "Read YAML; `place` names it in messages."
+    if len(text) > _LONGEST: raise _refusal(f'{place}: has more than {_LONGEST:,} characters, which is no config; give another file')
     try: return yaml.load(text, _Loader)
-    except yaml.YAMLError as e:
+    except Exception as e:  # the constructors of numbers and dates raise all kinds
         mark = getattr(e, 'problem_mark', None)
         raise _refusal(f"{place}: {getattr(e, 'problem', None) or 'no YAML'}{f' in line {mark.line + 1}' if mark else ''}; mend it") from None
 
@@ -332,8 +374,11 @@ def load_config(
     path:str|Path, # YAML with any of the settings
 )->TrainingConfig: # the others have their defaults
     "Read a config from a file."
-    try: text = Path(path).expanduser().read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as e: raise _refusal(f"config={path}: cannot be read ({getattr(e, 'strerror', None) or 'not a text'}); give a YAML file") from None
+    try:
+        with open(Path(path).expanduser(), encoding='utf-8') as file: text = file.read(_LONGEST + 1)
+    except UnicodeDecodeError: raise _refusal(f'config={path}: cannot be read (not a text); give a YAML file') from None
+    except (OSError, ValueError, RuntimeError) as e:
+        raise _refusal(f"config={path}: cannot be read ({getattr(e, 'strerror', None) or e}); give a YAML file") from None
     settings = _parse_yaml(text, f'config={path}') or {}
     if not isinstance(settings, dict): raise _refusal(f'config={path}: holds no settings; write lines such as max_train_steps: 400')
     try: return make_config(**{str(name): value for name, value in settings.items()})
@@ -402,19 +447,24 @@ def subject_settings(
     return [top | {'subject': name, 'identifier': word} for name, word in zip(config.subject, words)]
 
 # %% ../nbs/08_config.ipynb #8b6ef6e8
+def _words(settings):
+    "What `Subject` is told about the words for a subject."
+    from dreambooth_nb.toyland import SUBJECTS
+    words = {name: settings[name] for name in ('class_noun', 'identifier', 'instance_prompt', 'class_prompt')}
+    if settings['subject'] in SUBJECTS and words['class_noun'] is None: words['class_noun'] = SUBJECTS[settings['subject']].class_noun
+    if words['class_noun'] is None and words['class_prompt'] is None and words['instance_prompt']:
+        words['class_prompt'] = ' '.join(words['instance_prompt'].replace(words['identifier'], ' ').split())
+    return words
+
 def make_subject(
     settings:dict[str, Any],    # one of `subject_settings`
     resolution:int|None=None,   # of the bundled pictures, pixels; None: the embedded model's 64
 )->'Subject':
     "Open the pictures of one subject."
     from dreambooth_nb.subject import Subject
-    given = {k: v for k, v in settings.items() if k not in ('subject', 'instance_data_dir', 'class_data_dir')} | {'captions': None if settings['captions'] else False}
-    if settings['subject']:
-        bundled = Subject.toyland(settings['subject'], resolution or 64)
-        return Subject(bundled.images, name=bundled.name, **given | {'class_noun': given['class_noun'] or bundled.class_noun})
-    if given['class_noun'] is None and given['class_prompt'] is None and given['instance_prompt']:
-        given['class_prompt'] = ' '.join(given['instance_prompt'].replace(given['identifier'], ' ').split())
-    return Subject(settings['instance_data_dir'], **given)
+    bundled = Subject.toyland(settings['subject'], resolution or 64) if settings['subject'] else None
+    photos = dict(instance_data=bundled.images, name=bundled.name) if bundled else dict(instance_data=settings['instance_data_dir'])
+    return Subject(**photos, **_words(settings), background=settings['background'], captions=None if settings['captions'] else False)
 
 def make_subjects(
     config:TrainingConfig, # any
@@ -486,6 +536,7 @@ _DRAWS = ('validation_prompt or validation_steps', lambda c: validation_every(c)
 NEEDS = { # setting -> what it has an effect with
     **dict.fromkeys(('prior_loss_weight', 'num_class_images', 'prior_guidance_scale', 'prior_generation_precision', 'class_data_dir'), _PRIOR),
     **dict.fromkeys(('rank', 'lora_alpha', 'lora_dropout'), _LORA), **dict.fromkeys(('num_validation_images', 'validation_guidance_scale', 'validation_scheduler'), _DRAWS),
+    'allow_changed_photos': ('resume_from_checkpoint', lambda c: c.resume_from_checkpoint is not None),
     'ema_decay': ('use_ema', lambda c: c.use_ema), 'crop_variants': ('random crops and cache_latents', lambda c: c.cache_latents and not c.center_crop),
     'lr_warmup_steps': ("an lr_scheduler other than 'constant'", lambda c: c.lr_scheduler != 'constant'),
     'lr_num_cycles': ('lr_scheduler=cosine_with_restarts', lambda c: c.lr_scheduler == 'cosine_with_restarts'),
@@ -505,7 +556,7 @@ def check_config(
     "Refuse contradictions; warn of settings without effect; make sure that the output folder can be written."
     refuse_contradictions(config)
     for name, value in changed_settings(config).items():
-        if name in NEEDS and not NEEDS[name][1](config): warnings.warn(f'{name}={value}: has no effect; it needs {NEEDS[name][0]}', stacklevel=2)
+        if name in NEEDS and not NEEDS[name][1](config): warnings.warn(_bounded(f'{name}={value}: has no effect; it needs {NEEDS[name][0]}'), stacklevel=2)
     steps = training_steps(config, 1) if config.num_train_epochs is None else math.inf
     for name in ('lr_warmup_steps', 'stop_text_encoder_training'):
         if (getattr(config, name) or 0) >= steps and name not in ('lr_warmup_steps',)*(config.lr_scheduler == 'constant'):
@@ -515,19 +566,41 @@ def check_config(
         writable_folder(config.output_dir, 'output_dir')
 
 # %% ../nbs/08_config.ipynb #9618fe5a
-_MAY_CHANGE = ('output_dir', 'resume_from_checkpoint', 'class_data_dir', 'sample_batch_size', 'dataloader_num_workers', 'gradient_checkpointing', 'allow_tf32', 'torch_compile',
+_MAY_CHANGE = ('output_dir', 'resume_from_checkpoint', 'allow_changed_photos', 'class_data_dir', 'sample_batch_size', 'dataloader_num_workers', 'gradient_checkpointing', 'allow_tf32', 'torch_compile',
                'accelerator', 'strategy', 'checkpointing_steps', 'checkpoints_total_limit', 'validation_prompt', 'validation_steps', 'num_validation_images', 'validation_guidance_scale', 'validation_scheduler',
                'report_to', 'logging_dir') # nothing of these reaches the samples, the loss or the schedule, or no more of it than rounding
 
+_BY_CONTENT = ('pretrained_model_name_or_path', 'revision', 'variant') # `train` compares the weights, wherever they lie
+_PHOTOS = ('instance_data_dir', 'background', 'captions', 'class_data_dir') # and, by `Subject.content`, the photos
+
+def _compared(settings):
+    "What a subject is called, with what is left out filled in; whom the photos show, they say themselves."
+    from dreambooth_nb.subject import subject_words
+    with suppress(ValueError): settings = settings | subject_words(**_words(settings))  # else `make_subject` tells
+    return {name: value for name, value in settings.items() if name not in _PHOTOS}
+
 def _effective(config):
     "What reaches the weights, each thing once."
-    values = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _MAY_CHANGE and (f.name not in NEEDS or NEEDS[f.name][1](config))}
+    values = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in (*_MAY_CHANGE, *_BY_CONTENT) and (f.name not in NEEDS or NEEDS[f.name][1](config))}
     for name in (*_SUBJECT, 'train_text_encoder', 'mixed_precision', 'use_8bit_adam', 'train_batch_size', 'gradient_accumulation_steps', 'devices', 'num_nodes'): values.pop(name, None)
-    values |= {'subjects': [s | {'class_data_dir': None} for s in subject_settings(config)], 'trainable': what_trains(config), 'precision': lightning_precision(config), 'optimizer': uses_8bit(config)}
+    values |= {'subjects': [_compared(s) for s in subject_settings(config)], 'trainable': what_trains(config), 'precision': lightning_precision(config), 'optimizer': uses_8bit(config)}
     batch = config.train_batch_size*config.gradient_accumulation_steps*(num_processes(config) or 1)
     values['train_batch_size'] = f"{batch}{' per device' if num_processes(config) is None else ''}"
     if config.lr_scheduler in ('constant', 'constant_with_warmup'): values = {k: v for k, v in values.items() if k not in ('max_train_steps', 'num_train_epochs')}
     return values
+
+def config_of_checkpoint(
+    values:Any,     # what the checkpoint's own file says: the settings by name
+    name:str,       # of the checkpoint, for the message
+)->TrainingConfig: # settings that an older version did not know yet have their defaults
+    "Read the config that a checkpoint keeps; refuse what another version, or nobody, has written."
+    where = f'resume_from_checkpoint={name}'
+    remedy = 'update dreambooth_nb, or start anew in another output_dir'
+    if not isinstance(values, dict): raise _refusal(f'{where}: what it keeps about its settings is damaged; {remedy}')
+    for unknown in [n for n in values if n not in TrainingConfig.__dataclass_fields__]:
+        raise _refusal(f'{where}: it has a setting {unknown}, which this version does not know; {remedy}')
+    try: return TrainingConfig(**values)
+    except ValueError as e: raise _refusal(f'{where}: {e}; {remedy}') from None
 
 def _subject_changes(before, after):
     "What is different about the subjects, in words."

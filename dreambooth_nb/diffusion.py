@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from .core import InputError
+from .core import InputError, torch_defaults
 from .pipeline import StableDiffusionPipeline
 
 # %% ../nbs/03_diffusion.ipynb #60e3becd
 NOISE_SETTINGS = ('num_train_timesteps', 'beta_start', 'beta_end', 'beta_schedule', 'trained_betas', 'prediction_type', 'rescale_betas_zero_snr')
 
+@torch_defaults()
 def training_scheduler(
     pipeline:StableDiffusionPipeline, # its sampler knows the noise and what the model predicts
 )->DDPMScheduler: # adds noise, without clipping
@@ -90,5 +91,5 @@ def offset_noise(
     if not (math.isfinite(strength) and strength >= 0): raise InputError(f'strength={strength}: must be a number, 0 or more; 0.1 is usual')
     if strength == 0: return noise
     device = noise.device if generator is None else generator.device
-    shift = torch.randn((*noise.shape[:-2], 1, 1), generator=generator, device=device)
+    shift = torch.randn((*noise.shape[:-2], 1, 1), generator=generator, device=device, dtype=torch.float32)
     return noise + strength*shift.to(noise.device, noise.dtype)

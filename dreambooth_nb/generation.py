@@ -11,11 +11,15 @@ __all__ = ['read_prompts', 'subject_phrases', 'fill_prompts', 'check_prompts', '
 import csv
 import gc
 import json
+import os
 import re
-import shlex
+import stat
+import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections import deque
+from contextlib import closing, suppress
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
@@ -25,11 +29,12 @@ import torch
 from fastcore.meta import delegates
 from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from .checkpointing import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
-from .config import load_config, subject_settings, what_trains
-from .core import InputError, file_sha256, image_grid, replacing_file, writable_folder
-from .guidance import (SCHEDULERS, _batches, _draw, _inference, _picture_size, _sampler, _start, _texts, _wishes, generate_batches,
+from .config import Refused, load_config, subject_settings, what_trains
+from .core import InputError, file_sha256, image_grid, one_line, replacing_file, shell_command, usable_path, writable_folder
+from .guidance import (SCHEDULERS, _batches, _draw, _inference, _picture_size, _sampler, _start, _Texts, _texts, _wishes, generate_batches,
     initial_noise, usual_batch)
 from .pipeline import MODELS, PARTS, PICKLES, TENSORS_SHA256, _check_folder, encode_images, read_safetensors, safetensors_header, truncated_text
 from .prior import fingerprint
@@ -40,16 +45,30 @@ from .toyland import SUBJECTS
 from diffusers import SchedulerMixin, StableDiffusionPipeline
 
 # %% ../nbs/13_generation.ipynb #544c8363
+_PROMPTS_BYTES = 16_000_000   # a hundred thousand long prompts
+
+def _read_text(
+    path:Path,      # a file or an open pipe
+    argument:str,   # what the user calls it
+)->str: # of bounded length
+    "Read a text without waiting for a pipe that nobody writes to, and without reading for ever."
+    handle = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
+    with open(handle, 'rb') as file:
+        if stat.S_ISFIFO(os.fstat(handle).st_mode): os.set_blocking(handle, True)
+        content = file.read(_PROMPTS_BYTES + 1)
+    if len(content) > _PROMPTS_BYTES: raise InputError(f'{argument}={one_line(path)}: has more than {_PROMPTS_BYTES//10**6} MB; give a text file with one prompt per line')
+    return content.decode('utf-8-sig')
+
 def read_prompts(
     path:str|Path, # UTF-8 text, one prompt per line; empty lines, and lines that begin with #, are skipped
 )->list[str]: # at least one
     "Read prompts from a file."
-    path = Path(path).expanduser()
-    try: lines = path.read_text(encoding='utf-8-sig').split('\n')
-    except UnicodeDecodeError: raise InputError(f'prompts_file={path}: is not UTF-8 text; save it as such, one prompt per line') from None
-    except (OSError, ValueError) as e: raise InputError(f"prompts_file={path}: cannot be read ({getattr(e, 'strerror', None) or e}); give a text file with one prompt per line") from None
+    path = usable_path(path, 'prompts_file')
+    try: lines = re.split('\r\n|[\r\n]', _read_text(path, 'prompts_file'))
+    except UnicodeDecodeError: raise InputError(f'prompts_file={one_line(path)}: is not UTF-8 text; save it as such, one prompt per line') from None
+    except OSError as e: raise InputError(f"prompts_file={one_line(path)}: cannot be read ({e.strerror}); give a text file with one prompt per line") from None
     prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith('#')]
-    if not prompts: raise InputError(f'prompts_file={path}: holds no prompt; write one per line')
+    if not prompts: raise InputError(f'prompts_file={one_line(path)}: holds no prompt; write one per line')
     return prompts
 
 # %% ../nbs/13_generation.ipynb #36cc4fe3
@@ -64,7 +83,7 @@ def subject_phrases(
     model:str|Path, # as `dreambooth_nb.pipeline.load_pipeline` takes it
 )->list[str]: # such as ['sks dog']; [] where nothing says whom a model has learned
     "Read from a run's config.yaml what its subjects are called in prompts."
-    path = Path(str(model)).expanduser()/'config.yaml'
+    path = usable_path(model, 'model')/'config.yaml'
     return [_phrase(settings) for settings in subject_settings(load_config(path))] if path.is_file() else []
 
 def fill_prompts(
@@ -75,7 +94,7 @@ def fill_prompts(
     unfilled = [p for p in prompts if '{}' in p]
     if unfilled and len(phrases) != 1:
         why = f"the model has learned several ({', '.join(phrases)})" if phrases else 'nothing says whom the model has learned'
-        raise InputError(f"prompt={unfilled[0]!r}: {{}} stands for the subject, but {why}; give subject_phrase, such as {phrases[0] if phrases else 'sks dog'!r}")
+        raise InputError(f"prompt='{one_line(unfilled[0], 80)}': {{}} stands for the subject, but {why}; give subject_phrase, such as {phrases[0] if phrases else 'sks dog'!r}")
     return [p.replace('{}', phrases[0]) if '{}' in p else p for p in prompts]
 
 # %% ../nbs/13_generation.ipynb #4b51fb01
@@ -85,9 +104,11 @@ def check_prompts(
     argument:str='prompt',  # what the user calls them
     cut:bool=False,         # accept that the ends of long ones are not read; drawing warns of them
 )->None:
-    "Refuse prompts that are empty or longer than the model reads."
+    "Refuse prompts that are empty, no text, or longer than the model reads."
     for prompt in prompts:
         if not prompt.strip(): raise InputError(f"{argument}={prompt!r}: is empty; say what to draw, such as 'a photo of a dog on the beach'")
+        try: prompt.encode()
+        except UnicodeEncodeError: raise InputError(f'{argument}={one_line(prompt, 80)}: is not UTF-8; set PYTHONUTF8=1') from None
         if not cut and (lost := truncated_text(tokenizer, prompt)):
             start = prompt if len(prompt) < 40 else prompt[:36] + ' ...'
             raise InputError(f'{argument}={start!r}: is longer than the {tokenizer.model_max_length - 2} tokens that the model reads; '
@@ -124,7 +145,7 @@ def picture_facts(
     except Exception as e:
         raise InputError(f"path={path}: cannot be read as a picture ({getattr(e, 'strerror', None) or 'damaged, or none'}); give another file") from None
     try: facts = json.loads(text) if text else {}
-    except ValueError: raise InputError(f'path={path}: its record is damaged; the picture itself can be read') from None
+    except (ValueError, RecursionError): raise InputError(f'path={path}: its record is damaged; the picture itself can be read') from None
     return facts if isinstance(facts, dict) else {}
 
 # %% ../nbs/13_generation.ipynb #ba803be3
@@ -132,7 +153,7 @@ def model_name(
     model:str|Path, # as `dreambooth_nb.pipeline.load_pipeline` takes it
 )->str: # 'toyland', a hub id, or the last part of a path
     "Name a model without saying where on this machine it lies."
-    path = Path(str(model)).expanduser()
+    path = usable_path(model, 'model')
     return path.resolve().name if path.exists() else str(model)
 
 def command_for(
@@ -143,9 +164,10 @@ def command_for(
     names = ['model', 'revision', 'variant', 'lora', 'lora_scale', 'prompt', 'negative_prompt', 'walk_to', 'to_seed', 'init_image', 'strength', 'num_images', 'seed', 'num_inference_steps',
              'guidance_scale', 'guidance_rescale', 'guidance_interval', 'scheduler', 'height', 'width', 'precision']
     given = {'num_images': 1} | {name: facts[name] for name in names if facts.get(name) not in (None, '')}
+    if any(isinstance(v, dict) or isinstance(v, list) and (name != 'guidance_interval' or not all(isinstance(x, float | int) for x in v)) for name, v in given.items()): return ''
     if given.get('scheduler') not in SCHEDULERS: given.pop('scheduler', None)  # the model's own
     words = [[f'--{name}', *map(str, given[name] if isinstance(given[name], list) else [given[name]])] for name in names if name in given]
-    return shlex.join(['dreambooth', 'generate', *chain(*words)])
+    return shell_command('dreambooth', 'generate', *chain(*words))
 
 # %% ../nbs/13_generation.ipynb #7f6783d5
 _GRID_PIXELS = 16_000_000  # a grid of more is drawn smaller
@@ -161,6 +183,13 @@ def _leftovers(folder, count):
     "Warn of pictures of an earlier run that these do not replace."
     others = sorted(p.name for p in folder.glob('image-*.png') if p.stem[6:].isdigit() and int(p.stem[6:]) >= count)
     if others: warnings.warn(f'output_dir={folder}: {others[0]}{f" and {len(others) - 1} more" if others[1:] else ""} of an earlier run stay beside these', stacklevel=3)
+
+def _finished(folder, files, facts):
+    "How many pictures there are, also if the signal came just as the next one stood in its place."
+    number = len(files)
+    with suppress(InputError, IndexError):
+        number += picture_facts(folder/f'image-{number:03d}.png') == json.loads(json.dumps(facts[number]))
+    return number
 
 def write_pictures(
     batches:Iterable[list[Image.Image]],    # as they are finished
@@ -178,7 +207,7 @@ def write_pictures(
             thumbnails.append(image.resize((max(1, round(image.width*scale)), max(1, round(image.height*scale)))) if scale < 1 else image)
         common = {k: v for k, v in facts[0].items() if all(f.get(k) == v for f in facts)}
         save_picture(_grid(thumbnails, facts), folder/'grid.png', common | dict(grid_of=len(files)))
-    except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped; {len(files)} of {len(facts)} pictures are finished and lie in {folder}') from None
+    except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped; {_finished(folder, files, facts)} of {len(facts)} pictures are finished and lie in {folder}') from None
     finally: getattr(batches, 'close', list)()  # ends the bar before anything else is said
     return files
 
@@ -247,7 +276,7 @@ def redraw_batches(
     (height, width), sampler = _picture_size(pipeline, height, width), partial(_sampler, pipeline, scheduler, num_inference_steps)
     first_step = _first_step(sampler(), num_inference_steps, strength)
     with _inference(pipeline): picture = encode_images(pipeline.vae, [ImageOps.fit(image.convert('RGB'), (width, height), Image.LANCZOS)]).float()
-    texts = _texts(pipeline, prompts + negatives*guided)
+    texts = _Texts(pipeline)
     def start(wanted, unwanted, seeds, scheduler):
         noise, *rest = _start(pipeline, texts, guided, height, width, wanted, unwanted, seeds, scheduler)
         return start_from(scheduler, picture, noise, first_step), *rest
@@ -341,10 +370,29 @@ def _way(pipeline, prompts, num_images, seed, negative_prompt, init_image, stren
     own = [dict(prompt=p, negative_prompt=negative_prompt, seed=seed + i) for i, p in enumerate(asked)]
     wished = lambda first, n: dict(prompt=asked[first:], negative_prompt=negative_prompt, seed=seed + first, batch_size=n) | how
     if init_image is None: return lambda first, n: generate_batches(pipeline, **wished(first, n)), own
-    try: photo = load_photo(init_image).image
+    path = usable_path(init_image, 'init_image')
+    if path.exists() and not path.is_file(): raise InputError(f'init_image={one_line(path)}: is no file but a folder or a device; give a picture')
+    try: photo = load_photo(path).image
     except InputError as e: raise InputError(str(e).replace('path=', 'init_image=', 1)) from None
-    over = dict(init_image=Path(init_image).name, init_image_sha256=file_sha256(Path(init_image).expanduser()), strength=strength)
+    over = dict(init_image=path.name, init_image_sha256=file_sha256(path), strength=strength)
     return lambda first, n: redraw_batches(pipeline, photo, strength=strength, **wished(first, n)), [f | over for f in own]
+
+def _duration(seconds):
+    "Hours and minutes, in words."
+    minutes = max(1, round(seconds/60))
+    return f'{minutes//60} h {minutes%60} min' if minutes >= 60 else f'{minutes} min'
+
+def _foretold(batches, prompts, count):
+    "Hand batches on; of a long job say at once how many pictures it is, and after the first batch how long it will take."
+    tell = partial(tqdm.write, file=sys.stderr)
+    if count >= 100: tell(f'{prompts:,} prompt{"s"*(prompts > 1)} x {count//prompts:,} = {count:,} images')
+    started = time.monotonic()
+    with closing(batches):
+        for number, images in enumerate(batches):
+            left = count - len(images)
+            seconds = (time.monotonic() - started)/len(images)*left
+            if number == 0 and seconds > 60: tell(f'about {_duration(seconds)} for the other {left:,}; what is finished stays if you stop it')
+            yield images
 
 def draw_to(
     pipeline:StableDiffusionPipeline,   # stays as it is
@@ -374,6 +422,7 @@ def draw_to(
     draw(0, batch_size)    # refuses what cannot be drawn
     common = (record or {}) | _settings(pipeline, model, how)
     batches = fitting_batches(draw, len(own), batch_size or usual_batch(pipeline, how.get('height'), how.get('width')))
+    if progress: batches = _foretold(batches, len(prompts), len(own))
     return write_pictures(batches, [f | common for f in own], output_dir)
 
 # %% ../nbs/13_generation.ipynb #1373af0d
@@ -384,8 +433,18 @@ def _size(path):
 
 def _json(path):
     "A small JSON file of a folder."
-    try: return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError): raise InputError(f'path={path}: cannot be read; copy it again') from None
+    try: found = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError): raise InputError(f'path={path}: cannot be read; copy it again') from None
+    if not isinstance(found, dict): raise InputError(f'path={path}: holds no table of names and values; copy it again')
+    return found
+
+def _to_draw(model, prompt='a photo of a dog', *more):
+    "The command that draws with a model."
+    return shell_command('dreambooth', 'generate', '--model', model, *more, '--prompt', prompt)
+
+def _to_go_on(folder, checkpoint):
+    "The command that goes on with a run."
+    return shell_command('dreambooth', 'train', '--config', folder/'config.yaml', '--resume_from_checkpoint', checkpoint)
 
 def _describe_picture(path):
     "Of a file that ends like a picture."
@@ -397,10 +456,12 @@ def _describe_picture(path):
 
 def _describe_checkpoint(folder):
     "Of a folder that a run can be resumed from."
-    facts, sizes, run = checkpoint_facts(folder), checkpoint_sizes(folder), shlex.quote(str(folder.parent))
+    facts, sizes, run = checkpoint_facts(folder), checkpoint_sizes(folder), folder.parent
     weights = sorted(name for name in facts['files'] if not name.startswith('trainer_state/') and name.endswith('.safetensors'))
     shown = dict(step=facts['step'], weights=', '.join(weights), weights_alone=f"{sizes['usable']/1e6:.1f} MB", to_go_on=f"{sizes['resumable']/1e6:.1f} MB", versions=facts.get('versions'))
-    return 'a checkpoint of a training run', shown, [f'dreambooth train --config {run}/config.yaml --resume_from_checkpoint {folder.name}']
+    config = run/'config.yaml'
+    phrase = subject_phrases(run)[0] if config.is_file() else 'a dog'
+    return 'a checkpoint of a training run', shown, [_to_draw(folder, f'a photo of {phrase}')] + [_to_go_on(run, folder.name)]*config.is_file()
 
 def _describe_pipeline(folder):
     "Of a diffusers folder."
@@ -409,32 +470,42 @@ def _describe_pipeline(folder):
     factor, size = 2**(len(vae['block_out_channels']) - 1), unet['sample_size']
     facts = dict(kind=_json(folder/'model_index.json')['_class_name'], picture_size=' x '.join(str(s*factor) for s in ([size]*2 if isinstance(size, int) else size)), scheduler=scheduler['_class_name'],
                  prediction_type=scheduler.get('prediction_type', 'epsilon'), parts={part: _size(folder/part) for part in PARTS if (folder/part).is_dir()})
-    return 'a Stable Diffusion pipeline', facts, [f"dreambooth generate --model {shlex.quote(str(folder))} --prompt 'a photo of a dog'"]
+    return 'a Stable Diffusion pipeline', facts, [_to_draw(folder)]
 
 def _last_row(path):
-    "The last step's numbers; {} before the first."
-    with suppress(OSError), path.open(newline='', encoding='utf-8') as file: return (list(csv.DictReader(file)) or [{}])[-1]
+    "The last step's numbers; {} before the first, or where they cannot be read."
+    with suppress(OSError, ValueError, csv.Error), path.open(newline='', encoding='utf-8') as file:
+        return (deque(csv.DictReader(file), 1) or [{}])[-1]
     return {}
+
+def _earlier(folder):
+    "The runs that once stood in a folder."
+    return sorted(p.name for p in folder.glob('earlier-*') if re.fullmatch(r'earlier-\d+', p.name) and p.is_dir())
 
 def _describe_run(folder):
     "Of the output folder of `dreambooth train`."
-    config, checkpoints, name = load_config(folder/'config.yaml'), [p.name for p in list_checkpoints(folder)], shlex.quote(str(folder))
+    config, checkpoints = load_config(folder/'config.yaml'), [p.name for p in list_checkpoints(folder)]
     last, phrases, best = _last_row(folder/'metrics.csv'), [_phrase(s) for s in subject_settings(config)], best_checkpoint(folder)
     facts = dict(subject=', '.join(phrases), made_from=model_name(config.pretrained_model_name_or_path), trained=what_trains(config), prior_preservation=config.with_prior_preservation, seed=config.seed,
-                 steps_done=last.get('step', 0), last_loss=last.get('loss'), checkpoints=', '.join(checkpoints) or 'none', best=best and best[0].name)
-    again = [f'dreambooth train --config {name}/config.yaml --resume_from_checkpoint latest']*bool(checkpoints)
-    if not (folder/'model_index.json').exists(): return 'a training run that is not finished', facts, again
-    return 'a training run, finished', facts | _describe_pipeline(folder)[1], [f"dreambooth generate --model {name} --prompt 'a photo of {phrases[0]}'"]
+                 steps_done=last.get('step', 0), last_loss=last.get('loss'), checkpoints=', '.join(checkpoints) or 'none', best=best and best[0].name,
+                 earlier_runs=', '.join(_earlier(folder)))
+    use = lambda model: _to_draw(model, f'a photo of {phrases[0]}')
+    if (folder/'model_index.json').exists(): return 'a training run, finished', facts | _describe_pipeline(folder)[1], [use(folder)]
+    kept = dict.fromkeys([*checkpoints[-1:], *([best[0].name] if best else [])])
+    return 'a training run that is not finished', facts, [_to_go_on(folder, 'latest')]*bool(checkpoints) + [use(folder/name) for name in kept]
 
 # %% ../nbs/13_generation.ipynb #a10486f8
+def _with_base(path): return _to_draw('BASE', 'a photo of a dog', '--lora', path)
+def _above(path): return 'the folder above it, which is the pipeline'
+
 _NAMES = {  # how names in a file of weights begin, or what they contain -> what the file is, and how it is used
-    r'model\.diffusion_model\.': ('a whole Stable Diffusion in one file', "dreambooth generate --model {} --prompt 'a photo of a dog'"),
-    r'lora_(unet|te)\w*\.': ("LoRA weights in kohya's layout", "dreambooth generate --model BASE --lora {} --prompt 'a photo of a dog'"),
-    r'.*\.lora(_[AB]|[._](down|up))\.': ("LoRA weights in diffusers' layout", "dreambooth generate --model BASE --lora {} --prompt 'a photo of a dog'"),
-    r'<.*>$': ('learned words (textual inversion)', "in Python: pipeline.load_textual_inversion('{}')"),
-    r'(down_blocks|up_blocks|mid_block|conv_in)\.': ('the UNet of a pipeline', 'the folder above it, which is the pipeline'),
-    r'text_model\.': ('the text encoder of a pipeline', 'the folder above it, which is the pipeline'),
-    r'(encoder|decoder)\.': ('the VAE of a pipeline', 'the folder above it, which is the pipeline')}
+    r'model\.diffusion_model\.': ('a whole Stable Diffusion in one file', _to_draw),
+    r'lora_(unet|te)\w*\.': ("LoRA weights in kohya's layout", _with_base),
+    r'.*\.lora(_[AB]|[._](down|up))\.': ("LoRA weights in diffusers' layout", _with_base),
+    r'<.*>$': ('learned words (textual inversion)', lambda path: f'in Python: pipeline.load_textual_inversion({str(path)!r})'),
+    r'(down_blocks|up_blocks|mid_block|conv_in)\.': ('the UNet of a pipeline', _above),
+    r'text_model\.': ('the text encoder of a pipeline', _above),
+    r'(encoder|decoder)\.': ('the VAE of a pipeline', _above)}
 
 def _describe_weights(path):
     "Of a safetensors file, from its header; a file of this package must also hold what was written."
@@ -445,45 +516,57 @@ def _describe_weights(path):
     ranks = {shapes[n][0] for n in names if re.search(r'lora_A|lora[._]down', n)}
     numbers = sum(torch.Size(shape).numel() for shape in shapes.values())
     facts = dict(tensors=len(names), numbers=f'{numbers:,}', type=', '.join(kinds), size=_size(path)) | (dict(rank=', '.join(map(str, sorted(ranks)))) if ranks else {})
-    return kind, facts | {k: v for k, v in said.items() if k != 'format' and len(v) < 200}, [use.format(shlex.quote(str(path)))] if use else []
+    return kind, facts | {k: v for k, v in said.items() if k != 'format' and len(v) < 200}, [use(path)] if use else []
 
 def _describe_folder(folder):
     "Of a folder."
     if (folder/'trainer_state'/'state.json').is_file(): return _describe_checkpoint(folder)
-    if (folder/'config.yaml').is_file() and any((folder/name).exists() for name in ('metrics.csv', 'model_index.json')): return _describe_run(folder)
+    if (folder/'config.yaml').is_file() and (any((folder/name).exists() for name in ('metrics.csv', 'model_index.json')) or any(folder.glob('checkpoint-*'))): return _describe_run(folder)
     if (folder/'model_index.json').is_file(): return _describe_pipeline(folder)
-    pictures, name = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES), shlex.quote(str(folder))
-    if (folder/'manifest.json').is_file() and pictures: return 'class images, drawn by the model', _json(folder/'manifest.json').get('settings', {}) | dict(pictures=len(pictures)), [f'dreambooth train --with_prior_preservation --class_data_dir {name}']
-    if (folder/'image-000.png').is_file(): return 'pictures drawn by dreambooth', dict(pictures=len(list(folder.glob('image-*.png'))), first=picture_facts(folder/'image-000.png').get('prompt')), [f'dreambooth info {name}/image-000.png']
-    if pictures: return 'photos', dict(pictures=len(pictures)), [f'dreambooth train --instance_data_dir {name} --class_noun dog']
+    pictures, manifest = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES), folder/'manifest.json'
+    if manifest.is_file() and pictures:
+        settings = found if isinstance(found := _json(manifest).get('settings'), dict) else {}
+        return 'class images, drawn by the model', settings | dict(pictures=len(pictures)), [shell_command('dreambooth', 'train', '--with_prior_preservation', '--class_data_dir', folder)]
+    if (folder/'image-000.png').is_file(): return 'pictures drawn by dreambooth', dict(pictures=len(list(folder.glob('image-*.png'))), first=picture_facts(folder/'image-000.png').get('prompt')), [shell_command('dreambooth', 'info', folder/'image-000.png')]
+    if pictures: return 'photos', dict(pictures=len(pictures)), [shell_command('dreambooth', 'train', '--instance_data_dir', folder, '--class_noun', 'dog')]
+    if earlier := _earlier(folder): return 'a folder of earlier runs', dict(earlier_runs=', '.join(earlier)), [shell_command('dreambooth', 'info', folder/name) for name in earlier]
     raise InputError(f'path={folder}: is a folder, but no run, checkpoint or pipeline, and no pictures are in it; give one of those')
 
 # %% ../nbs/13_generation.ipynb #08a150f4
 _PICTURES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif', '.tif', '.tiff')
 
+def _describe_place(place, path):
+    "Of whatever a path leads to."
+    if not str(path).strip() or not place.exists(): raise InputError(f'path={path}: there is no such file or folder; check the name')
+    if place.is_dir(): return _describe_folder(place)
+    if place.is_file() and place.suffix.lower() in _PICTURES: return _describe_picture(place)
+    if place.is_file() and place.suffix == '.safetensors': return _describe_weights(place)
+    if place.suffix in PICKLES:
+        raise InputError(f'path={path}: is a pickle, which can run code when it is opened, so it is left closed; convert it to .safetensors')
+    raise InputError(f'path={path}: is no picture, no .safetensors file and no folder; give one of those')
+
 def describe(
     path:str|Path, # of a picture, run, checkpoint, pipeline, file of weights or folder of pictures; 'toyland' is the embedded model
 )->dict: # 'path', 'kind', 'facts', and 'use': what to do with it
     "Say what a file or folder is, without opening it as a model."
-    place = MODELS/'toyland' if str(path) == 'toyland' else Path(path).expanduser()
-    if not str(path).strip() or not place.exists(): raise InputError(f'path={path}: there is no such file or folder; check the name')
-    if place.is_dir(): kind, facts, use = _describe_folder(place)
-    elif place.suffix.lower() in _PICTURES: kind, facts, use = _describe_picture(place)
-    elif place.suffix == '.safetensors': kind, facts, use = _describe_weights(place)
-    elif place.suffix in PICKLES: raise InputError(f'path={path}: is a pickle, which can run code when it is opened, so it is left closed; convert it to .safetensors')
-    else: raise InputError(f'path={path}: is no picture, no .safetensors file and no folder; give one of those')
+    place = MODELS/'toyland' if str(path) == 'toyland' else usable_path(path, 'path')
+    try: kind, facts, use = _describe_place(place, path)
+    except (InputError, Refused): raise
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as e:
+        why = f'{type(e).__name__}: {one_line(e, 100)}'
+        raise InputError(f'path={one_line(path)}: something in it is not as this package writes it ({why}); copy it again') from None
     use = [u.replace(str(MODELS/'toyland'), 'toyland') for u in use]
     return dict(path=str(path), kind=kind, facts={k: v for k, v in facts.items() if v not in (None, '')}, use=use)
 
-def _plain(value):
-    "A value as one line without control characters."
-    text = ', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else str(value)
-    return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def _plain(value, most=2000):
+    "A value as one line of bounded length without control characters."
+    return one_line(', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value, most)
 
 def description(
     found:dict, # from `describe`
-)->str: # some lines
+)->str: # some lines; the commands under 'use' can be pasted
     "Write a description for people."
-    width = max(map(len, found['facts']), default=3)
-    lines = [f'  {name:{width}}  {_plain(value)}' for name, value in found['facts'].items()]
-    return '\n'.join([f"{_plain(found['path'])}: {found['kind']}", *lines, *(f"  {'use':{width}}  {_plain(use)}" for use in found['use'])])
+    facts = {_plain(name, 40): _plain(value) for name, value in found['facts'].items()}
+    width = max(map(len, facts), default=3)
+    lines = [f'  {name:{width}}  {value}' for name, value in facts.items()]
+    return '\n'.join([f"{_plain(found['path'])}: {found['kind']}", *lines, *(f"  {'use':{width}}  {use}" for use in found['use'])])

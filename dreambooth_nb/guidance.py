@@ -13,6 +13,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 
 import torch
@@ -23,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import InputError, bf16_in_hardware
+from .core import InputError, bf16_in_hardware, one_line, torch_defaults
 from .diffusion import NOISE_SETTINGS
 from .pipeline import StableDiffusionPipeline, UNet2DConditionModel, decode_latents, encode_prompt
 
@@ -71,13 +72,14 @@ def predict_noise(
 SCHEDULERS: dict[str, type[SchedulerMixin]] = {
     'ddim': DDIMScheduler, 'ddpm': DDPMScheduler, 'dpmsolver++': DPMSolverMultistepScheduler, 'euler': EulerDiscreteScheduler,
     'euler_ancestral': EulerAncestralDiscreteScheduler, 'heun': HeunDiscreteScheduler, 'pndm': PNDMScheduler, 'unipc': UniPCMultistepScheduler}
-_SAMPLER = dict(clip_sample=False, steps_offset=1, set_alpha_to_one=False, skip_prk_steps=True)  # Stable Diffusion's own settings
+_SAMPLER = dict(clip_sample=False, steps_offset=1, set_alpha_to_one=False, skip_prk_steps=True)  # what Stable Diffusion needs
 
+@torch_defaults()
 def make_scheduler(
     pipeline:StableDiffusionPipeline,   # its scheduler knows the noise; it stays as it is
     name:str|None=None,                 # one of `SCHEDULERS`; None: as the pipeline's own
 )->SchedulerMixin: # a fresh one
-    "Make a sampler for a pipeline's model."
+    "Make a sampler for a pipeline's model, set as its own is."
     own = pipeline.scheduler
     if name is not None and name not in SCHEDULERS:
         near = difflib.get_close_matches(str(name).lower(), SCHEDULERS, 1, 0)[0]
@@ -86,8 +88,10 @@ def make_scheduler(
     accepted = inspect.signature(SCHEDULERS[name]).parameters
     if own.config.get('rescale_betas_zero_snr') and 'rescale_betas_zero_snr' not in accepted:
         raise InputError(f"scheduler={name!r}: cannot sample a model trained with rescale_betas_zero_snr; choose 'ddim', 'dpmsolver++' or 'euler'")
-    settings = {k: own.config[k] for k in NOISE_SETTINGS if k in own.config} | _SAMPLER
-    return SCHEDULERS[name](**{k: v for k, v in settings.items() if k in accepted})
+    noise = {k: own.config[k] for k in NOISE_SETTINGS if k in own.config}
+    stated = own.config.keys() - set(own.config.get('_use_default_values', []))
+    left_out = {k: v for k, v in (_SAMPLER | noise).items() if k not in stated}
+    return SCHEDULERS[name].from_config(own.config, **left_out)
 
 # %% ../nbs/04_guidance.ipynb #a940edaf
 def _picture_size(pipeline, height, width):
@@ -99,6 +103,7 @@ def _picture_size(pipeline, height, width):
             raise InputError(f'{name}={given}: must be a whole number of pixels divisible by {factor}; this model was trained at {own[0]}x{own[1]}')
     return own[0] if height is None else int(height), own[1] if width is None else int(width)
 
+@torch_defaults()
 def initial_noise(
     pipeline:StableDiffusionPipeline,       # decides channels, size and device
     seeds:Sequence[int|torch.Generator],    # one per picture; a generator is used from where it stands
@@ -152,12 +157,12 @@ def denoise(
 # %% ../nbs/04_guidance.ipynb #4ee57d47
 @contextmanager
 def _inference(pipeline)->Iterator[None]:
-    "Evaluation mode, no gradients, no autocast from outside; afterwards every module is in the mode it was in."
+    "Evaluation mode, torch's own defaults, no gradients; afterwards every module is in the mode it was in."
     parts = [p for p in pipeline.components.values() if isinstance(p, nn.Module)]
     modes = [(m, m.training) for p in parts for m in p.modules()]
     try:
         for p in parts: p.eval()
-        with torch.inference_mode(), torch.autocast(pipeline.unet.device.type, enabled=False): yield
+        with torch_defaults(), torch.inference_mode(): yield
     finally:
         for m, training in modes: m.training = training
 
@@ -184,17 +189,41 @@ def _check(prompts, negative_prompts, seed, counts):
     if not isinstance(seed, numbers.Integral): raise InputError(f'seed={seed!r}: must be a whole number')
 
 # %% ../nbs/04_guidance.ipynb #b203212a
+def _rehearse(scheduler):
+    "Take a copy's first step on one number: configurations hold what some samplers cannot do."
+    levels, x, extra = scheduler.config.num_train_timesteps, torch.zeros(1, 1, 1, 1, device=scheduler.timesteps.device), {}
+    if hasattr(scheduler, 'alphas_cumprod') and not 0 <= scheduler.timesteps.min() <= scheduler.timesteps.max() < levels:
+        raise ValueError(f'timesteps outside 0 to {levels - 1}: fewer num_inference_steps, or another steps_offset')
+    copy, t = deepcopy(scheduler), scheduler.timesteps[0]
+    if 'generator' in inspect.signature(copy.step).parameters: extra = dict(generator=torch.Generator('cpu'))
+    copy.step(copy.scale_model_input(x, t), t, x, **extra)
+
 def _sampler(pipeline, name, steps):
     "A scheduler with its timesteps set."
-    scheduler = make_scheduler(pipeline, name)
-    if steps > scheduler.config.num_train_timesteps:
-        raise InputError(f'num_inference_steps={steps}: the model knows only {scheduler.config.num_train_timesteps} noise levels; 25 to 50 are usual')
-    scheduler.set_timesteps(steps, device=pipeline.unet.device)
-    return scheduler
+    try:
+        scheduler = make_scheduler(pipeline, name)
+        if steps > scheduler.config.num_train_timesteps:
+            raise InputError(f'num_inference_steps={steps}: the model knows only {scheduler.config.num_train_timesteps} noise levels; 25 to 50 are usual')
+        scheduler.set_timesteps(steps, device=pipeline.unet.device)
+        _rehearse(scheduler)
+        return scheduler
+    except InputError: raise
+    except Exception as e:
+        name = name or f"{type(pipeline.scheduler).__name__}, the model's own"
+        raise InputError(f"scheduler={name}: does not go with what the model's scheduler_config.json says ({one_line(e)}); choose another, or mend the file") from None
 
 def _texts(pipeline, prompts):
     "What the UNet reads of each prompt."
     with _inference(pipeline): return {p: encode_prompt(pipeline, [p]).to(pipeline.unet.dtype) for p in dict.fromkeys(prompts)}
+
+class _Texts(dict):
+    "The same, of each prompt when it is needed; of thousands only the latest are kept."
+    def __init__(self, pipeline): self.pipeline = pipeline
+
+    def __missing__(self, prompt):
+        if len(self) >= 256: self.clear()
+        self |= _texts(self.pipeline, [prompt])
+        return self[prompt]
 
 def _wishes(prompt, negative_prompt, seed, counts, how):
     "Prompts and negative prompts as lists, and whether there is guidance; all checked that needs no model."
@@ -260,7 +289,7 @@ def generate_batches(
     height, width = _picture_size(pipeline, height, width)
     sampler, _ = partial(_sampler, pipeline, scheduler, num_inference_steps), _autocast(pipeline.unet, precision)
     sampler()  # refuses what it does not know now, not at the first batch
-    start = partial(_start, pipeline, _texts(pipeline, prompts + negatives*guided), guided, height, width)
+    start = partial(_start, pipeline, _Texts(pipeline), guided, height, width)
     batches = _batches(prompts, negatives, num_images, seed, batch_size or usual_batch(pipeline, height, width))
     return _draw(pipeline, [partial(start, *batch) for batch in batches], sampler, progress, how)
 

@@ -8,6 +8,11 @@ __all__ = ['prior_preservation_loss', 'fingerprint', 'class_images']
 # %% ../nbs/06_prior.ipynb #8b83692d
 import hashlib
 import json
+from collections.abc import Sequence
+import re
+import warnings
+from io import BytesIO
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -16,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, file_sha256, replacing_file, writable_folder
+from .core import InputError, file_sha256, one_line, replacing_file, writable_folder
 from .diffusion import per_sample_loss
 from .guidance import generate
 from .subject import load_photos
@@ -43,37 +48,64 @@ def prior_preservation_loss(
 
 # %% ../nbs/06_prior.ipynb #862bfca9
 def fingerprint(
-    pipeline:StableDiffusionPipeline, # any weights
+    pipeline:StableDiffusionPipeline,               # any weights
+    parts:Sequence[str]=('unet', 'text_encoder'),   # which of its networks count
 )->str: # 16 hexadecimal digits, the same for the same weights
-    "Tell models apart by a sample of their UNet's and text encoder's weights."
+    "Tell models apart by a sample of their weights."
     digest = hashlib.blake2b(digest_size=8)
-    for part in (pipeline.unet, pipeline.text_encoder):
-        for name, weight in part.state_dict().items():
+    for part in parts:
+        for name, weight in getattr(pipeline, part).state_dict().items():
             sample = weight.flatten()[::max(1, weight.numel()//256)]
             digest.update(name.encode() + sample.float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 # %% ../nbs/06_prior.ipynb #bbd9ae6c
-def _read_manifest(folder, settings):
-    "The images that a folder holds, by seed, checked against the settings and their hashes."
+def _flaw(manifest):
+    "In what a manifest differs from those that `class_images` writes; '' if it does not."
+    if not isinstance(manifest, dict) or not isinstance(manifest.get('settings'), dict): return 'has no settings'
+    if not isinstance(manifest.get('images'), list): return 'has no list of images'
+    for n, image in enumerate(manifest['images']):
+        if not isinstance(image, dict) or [type(image.get(k)) for k in ('file', 'seed', 'sha256')] != [str, int, str]:
+            return f'has no file, seed and sha256 for images[{n}]'
+        if not re.fullmatch(r'class-\d{6,19}(-\d+)?\.png', image['file']): return f"names {image['file']!r}, which it has not written"
+    for key in ('file', 'seed'):
+        if len({i[key] for i in manifest['images']}) < len(manifest['images']): return f'has a {key} twice'
+    return ''
+
+def _read_manifest(folder):
+    "What a folder says of the images that were drawn into it; nothing if there is no manifest."
     path = folder/'manifest.json'
-    if not path.exists(): return {}
-    try: manifest = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError: raise InputError(f'class_data_dir={folder}: manifest.json cannot be read; delete the folder, and the images are drawn again') from None
-    for key, value in settings.items():
+    if not path.exists(): return dict(settings=None, images=[])
+    try:
+        manifest = json.loads(path.read_text(encoding='utf-8')) if path.stat().st_size < 100_000_000 else None
+        flaw = _flaw(manifest)
+    except (OSError, ValueError, RecursionError): flaw = 'cannot be read'
+    if flaw:
+        raise InputError(f'class_data_dir={folder}: manifest.json {flaw}; delete it and the class-*.png beside it, and they are drawn again')
+    return manifest
+
+def _kept(folder, manifest, settings):
+    "The drawn images that are still what the manifest says, by seed; refused if they were drawn in another way."
+    for key, value in settings.items() if manifest['images'] else ():
         if manifest['settings'].get(key) != value:
             raise InputError(f"class_data_dir={str(folder)!r} holds images with {key}={manifest['settings'].get(key)!r}, but {key}={value!r} "
-                             'is asked for; choose another folder or delete this one')
-    return {i['seed']: i for i in manifest['images'] if (folder/i['file']).exists() and file_sha256(folder/i['file']) == i['sha256']}
+                             'is asked for; choose another folder, or delete manifest.json and the class-*.png in this one')
+    whole = lambda i: (folder/i['file']).is_file() and file_sha256(folder/i['file']) == i['sha256']
+    return {i['seed']: i for i in manifest['images'] if whole(i)}
 
-def _keep(folder, images, settings, kept):
-    "Write class images by their seeds, then the manifest that names them."
+def _keep(folder, images, settings, manifest):
+    "Write the manifest, then the images that it names: one that is missing is drawn again, one without a name would count as the user's."
+    entries, data = {i['seed']: i for i in manifest['images']}, {}
     for seed, image in images.items():
-        path = folder/f'class-{seed:06d}.png'
-        with replacing_file(path) as temporary: image.save(temporary, format='PNG')
-        kept[seed] = dict(file=path.name, seed=seed, sha256=file_sha256(path))
-    with replacing_file(folder/'manifest.json') as path:
-        path.write_text(json.dumps(dict(settings=settings, images=[kept[s] for s in sorted(kept)]), indent=1), encoding='utf-8')
+        image.save(png := BytesIO(), format='PNG')
+        names = chain([f'class-{seed:06d}.png'], (f'class-{seed:06d}-{k}.png' for k in count(2)))
+        name = entries[seed]['file'] if seed in entries else next(n for n in names if not (folder/n).exists())
+        entries[seed] = dict(file=name, seed=seed, sha256=hashlib.sha256(png.getvalue()).hexdigest())
+        data[name] = png.getvalue()
+    manifest |= dict(settings=settings, images=[entries[seed] for seed in sorted(entries)])
+    with replacing_file(folder/'manifest.json') as path: path.write_text(json.dumps(manifest, indent=1), encoding='utf-8')
+    for name, png in data.items():
+        with replacing_file(folder/name) as path: path.write_bytes(png)
 
 # %% ../nbs/06_prior.ipynb #e61442cf
 def _runs(numbers):
@@ -93,6 +125,14 @@ def _share(drawn):
     dist.all_gather_object(everyone, drawn)
     return {seed: image for one in everyone for seed, image in one.items()}
 
+def _own_pictures(folder, manifest, most):
+    "The user's own class pictures: those that the manifest does not name; and at most so many."
+    foreign = manifest['settings'] is None and any(folder.glob('[!.]*'))    # a folder that holds something, but nothing of ours
+    own = load_photos(folder, argument='class_data_dir', without={i['file'] for i in manifest['images']}, needed=foreign)[0]
+    if len(own) > most: warnings.warn(one_line(f'class_data_dir={folder}: has {len(own)} pictures of your own, of which the first {most} are used; '
+                                               f'give num_class_images={len(own)} to use all'), stacklevel=3)
+    return [photo.image for photo in own[:most]]
+
 def _draw(missing, draw, batch_size, progress):
     "Draw pictures batch by batch, on all processes; give each round's by seed."
     rank, world_size = _process()
@@ -108,7 +148,7 @@ def class_images(
     pipeline:StableDiffusionPipeline,   # the pretrained model
     class_prompt:str|list[str],         # such as 'a photo of a dog'; several take turns
     num_class_images:int=100,           # in all
-    class_data_dir:str|Path|None=None,  # kept there as PNG with manifest.json and topped up; a folder of your own pictures is used as it is; None keeps nothing
+    class_data_dir:str|Path|None=None,  # pictures of your own there come first; what is missing is drawn and kept there, with manifest.json; None keeps nothing
     seed:int=0,                         # picture i starts from seed + i
     guidance_scale:float=7.5,           # how closely the pictures follow the prompt
     num_inference_steps:int=25,         # of the sampler
@@ -121,17 +161,23 @@ def class_images(
     "Let the model draw its own class: what prior preservation holds on to (section 3.3)."
     if num_class_images < 1: raise InputError(f'num_class_images={num_class_images}: at least 1 is needed; or train without prior preservation')
     prompts = [class_prompt] if isinstance(class_prompt, str) else list(class_prompt)
+    if not prompts: raise InputError("class_prompt=[]: holds no prompt; give at least one, such as 'a photo of a dog'")
     folder, kept, images = class_data_dir and writable_folder(class_data_dir, 'class_data_dir'), {}, {}
-    if folder and not (folder/'manifest.json').exists() and any(folder.glob('[!.]*')):
-        if len(prompts) > 1: raise InputError(f'class_prompt: {len(prompts)} prompts, but class_data_dir={folder} has pictures of your own; give the one prompt that describes them')
-        return [photo.image for photo in load_photos(folder, argument='class_data_dir')[0]]
+    manifest = _read_manifest(folder) if folder else {}
+    own = _own_pictures(folder, manifest, num_class_images) if folder else []
+    if own and len(prompts) > 1:
+        raise InputError(f'class_prompt: {len(prompts)} prompts, but class_data_dir={folder} has pictures of your own; give the one prompt that describes them')
+    if len(own) == num_class_images: return own
     settings = dict(model=model or fingerprint(pipeline), prompt=prompts[0] if len(prompts) == 1 else prompts, seed=seed, scheduler=type(pipeline.scheduler).__name__,
                     num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
     draw = lambda seeds: generate(pipeline, [prompts[(s - seed) % len(prompts)] for s in seeds], seed=seeds[0], guidance_scale=guidance_scale,
         num_inference_steps=num_inference_steps, batch_size=batch_size, precision=precision, progress=False)
-    if folder: kept = _read_manifest(folder, settings)
-    wanted = range(seed + first, seed + first + num_class_images)
-    for drawn in _draw([s for s in wanted if s not in kept], draw, batch_size or 32, progress):
+    if folder: kept = _kept(folder, manifest, settings)
+    wanted = range(seed + first, seed + first + num_class_images - len(own))
+    missing = [s for s in wanted if s not in kept]
+    if own and missing: warnings.warn(one_line(f'class_data_dir={folder}: has {len(own)} pictures of your own; the model draws {len(missing)} more, '
+                                               f'for num_class_images={num_class_images}'), stacklevel=2)
+    for drawn in _draw(missing, draw, batch_size or 32, progress):
         images |= drawn
-        if folder and _process()[0] == 0: _keep(folder, drawn, settings, kept)
-    return [images[s] if s in images else Image.open(folder/kept[s]['file']).convert('RGB') for s in wanted]
+        if folder and _process()[0] == 0: _keep(folder, drawn, settings, manifest)
+    return own + [images[s] if s in images else Image.open(folder/kept[s]['file']).convert('RGB') for s in wanted]

@@ -5,16 +5,19 @@
 # %% auto #0
 __all__ = ['CAPTION_WORDS', 'EVERYDAY_RANK', 'FORMATS', 'split_tokens', 'is_everyday', 'check_identifier', 'rare_words',
            'word_effect', 'Candidate', 'find_identifiers', 'to_rgb', 'Photo', 'load_photo', 'load_photos', 'fit',
-           'prepare', 'random_view', 'views', 'Subject']
+           'prepare', 'random_view', 'views', 'subject_words', 'Subject']
 
 # %% ../nbs/05_subject.ipynb #c2acab3e
+import csv
 import difflib
+import hashlib
 import json
 import re
 import warnings
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +27,7 @@ from fastcore.basics import patch
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .core import InputError, generator_for, to_tensor
+from .core import InputError, generator_for, one_line, to_tensor
 from .toyland import ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, PALETTE, PATTERNS, SUBJECTS, draw, subject_scenes
 
 # %% ../nbs/05_subject.ipynb #cf82f6c5
@@ -46,7 +49,7 @@ def is_everyday(
 )->bool:
     "Tell whether a model already has a meaning for a word because it is in everyday use."
     if word.lower() in CAPTION_WORDS: return True
-    if tokenizer is None or len(tokenizer) < 2*EVERYDAY_RANK: return False
+    if tokenizer is None or tokenizer.vocab_size < 2*EVERYDAY_RANK: return False  # `len` may take 20 ms
     pieces = split_tokens(tokenizer, word)
     return len(pieces) == 1 and pieces[0][1] < EVERYDAY_RANK
 
@@ -88,7 +91,7 @@ def check_identifier(
     tokenizer=None,     # of the model that will be trained; without it only Toyland's words are known as everyday
 )->None:
     "Refuse an identifier that cannot work; warn of one that works badly."
-    if flaw := _identifier_flaw(identifier, class_noun, tokenizer): warnings.warn(flaw, stacklevel=2)
+    if flaw := _identifier_flaw(identifier, class_noun, tokenizer): warnings.warn(one_line(flaw), stacklevel=2)
 
 # %% ../nbs/05_subject.ipynb #f760d0b7
 _FORMS = ('s', 'es', 'ed', 'er', 'ing', 'ly')
@@ -101,10 +104,11 @@ def rare_words(
 )->list[tuple[str, int]]: # word and number, the rarest first
     "List the short words that are one rare token and, as far as a vocabulary can tell, no everyday word."
     vocabulary, found = tokenizer.get_vocab(), []
+    frequent = len(vocabulary)*2//3  # rarer than what everyday words can be
     for piece, number in vocabulary.items():
-        if number < len(tokenizer)*2//3 or not re.fullmatch(rf'[a-z]{{{shortest},{longest}}}</w>', piece): continue
+        if number < frequent or not re.fullmatch(rf'[a-z]{{{shortest},{longest}}}</w>', piece): continue
         word = piece.removesuffix('</w>')
-        if word in _RUDE or is_everyday(word, tokenizer) or any(f'{word}{form}</w>' in vocabulary for form in _FORMS): continue
+        if word in _RUDE or is_everyday(word) or any(f'{word}{form}</w>' in vocabulary for form in _FORMS): continue
         if split_tokens(tokenizer, word) == [(piece, number)]: found.append((word, number))
     return sorted(found, key=lambda pair: -pair[1])
 
@@ -213,6 +217,12 @@ class Photo:
     name:str                    # of the file
     notes:tuple[str, ...] = ()  # such as 'turned upright'
 
+def _register_heif():
+    "Let Pillow open the photos of iPhones; pillow-heif turns them upright, by what HEIC says and not by EXIF."
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+        if 'HEIF' not in Image.OPEN: register_heif_opener()
+
 def _read(
     path:Path,          # of the file
     background='white', # see `to_rgb`
@@ -221,13 +231,15 @@ def _read(
     if not path.is_file(): raise FileNotFoundError(path)
     if path.suffix.lower() in _RAW: raise UnidentifiedImageError('raw')
     Image.init()
+    _register_heif()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the decoder, about data that it repaired
         with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
             image.load()
             frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)  # MPO: a photo with its preview
             rgb, notes = to_rgb(image, background)
-    return Photo(rgb, path.name, tuple(notes + [f'first of {frames} frames']*(frames > 1)))
+            which = f'main one of {frames} pictures' if image.format == 'HEIF' else f'first of {frames} frames'
+    return Photo(rgb, path.name, tuple(notes + [which]*(frames > 1)))
 
 # %% ../nbs/05_subject.ipynb #b46046dc
 def _reason(
@@ -237,55 +249,93 @@ def _reason(
     "Say why a file could not be read."
     if not path.is_file(): return 'not a file' if path.exists() else 'no such file'
     if path.stat().st_size == 0: return 'zero bytes'
-    if path.suffix.lower() in ('.heic', '.heif', *_RAW): return f'{path.suffix[1:].upper()} cannot be read, save it as JPEG or PNG'
-    if isinstance(error, UnidentifiedImageError): return 'not a picture'
+    ending = path.suffix.lower()
+    if ending in _RAW: return f'{ending[1:].upper()} cannot be read, save it as JPEG or PNG'
+    if ending in ('.heic', '.heif') and 'HEIF' not in Image.OPEN: return 'HEIC needs `pip install pillow-heif`, or save it as JPEG'
+    if isinstance(error, UnidentifiedImageError): return 'not a picture' if ending not in ('.heic', '.heif') else 'damaged'
     if isinstance(error, PermissionError): return 'no permission to read it'
     if isinstance(error, Image.DecompressionBombError): return 'too many pixels, reduce it first'
     if 'truncated' in str(error).lower(): return 'truncated'
     if 'fully transparent' in str(error): return 'fully transparent'
     return f"damaged: {' '.join(str(error).split())}"
 
+def _looked_up(
+    path:str|Path,  # as the user gave it
+    argument:str,   # what the user calls it
+)->Path: # with ~ resolved
+    "Refuse a name that the system does not take."
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except (OSError, ValueError, RuntimeError) as e:
+        raise InputError(f"{argument}={path}: {getattr(e, 'strerror', None) or e}; check the path") from None
+    return found
+
 def load_photo(
     path:str|Path,      # of the file
     background:str|tuple[int, int, int]='white', # behind transparent parts
 )->Photo:
     "Load one picture as RGB."
-    path = Path(path).expanduser()
+    path = _looked_up(path, 'path')
     _background(background)
     try: return _read(path, background)
     except Exception as e: raise InputError(f'path={path}: {_reason(path, e)}; give another picture') from None
 
 # %% ../nbs/05_subject.ipynb #1ad56c21
-_COMPANIONS = ('.txt', '.caption', '.json', '.jsonl', '.csv', '.md', '.npz', '.ini', '.db')  # captions, caches, folder views
+_TEXTS = ('.txt', '.text', '.caption', '.captions', '.cap', '.tags', '.json', '.jsonl', '.csv', '.tsv', '.yaml', '.yml', '.toml')
+_COMPANIONS = (*_TEXTS, '.md', '.npz', '.ini', '.db')  # captions, caches, folder views
 
 def load_photos(
     folder:str|Path,            # of pictures; for a subject 3 to 5 are usual
     background:str|tuple[int, int, int]='white', # behind transparent parts
     argument:str='folder',      # what the user calls the folder, for messages
+    without:Collection[str]=(), # names of files that are not read
+    needed:bool=True,           # a folder without a usable picture is refused
 )->tuple[list[Photo], list[tuple[str, str]]]: # in the order of their names; what was skipped, and why
     "Load all pictures of a folder; warn of each that cannot be used."
     if not str(folder).strip(): raise InputError(f'{argument}={str(folder)!r}: is empty; give a folder with pictures')
-    folder = Path(folder).expanduser()
+    folder = _looked_up(folder, argument)
     if not folder.exists(): raise InputError(f'{argument}={folder}: there is no such folder; check the path')
     if not folder.is_dir(): raise InputError(f'{argument}={folder}: is a file; give the folder that it lies in')
     _background(background)
+    try: paths = sorted(folder.iterdir(), key=lambda p: p.name)
+    except OSError as e: raise InputError(f'{argument}={folder}: {e.strerror}; check the path') from None
     photos, skipped = [], []
-    for path in sorted(folder.iterdir(), key=lambda p: p.name):
-        if path.name.startswith('.') or path.suffix.lower() in _COMPANIONS or path.is_dir(): continue
+    for path in paths:
+        if path.name.startswith('.') or path.name in without or path.suffix.lower() in _COMPANIONS or path.is_dir(): continue
         try: photos.append(_read(path, background))
         except Exception as e: skipped.append((path.name, _reason(path, e)))
-    _tell(folder, photos, skipped, argument)
+    _tell(folder, photos, skipped, argument, needed)
     return photos, skipped
 
-def _tell(folder, photos, skipped, argument):
+def _some(names, most=4):
+    "The first few names."
+    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
+
+def _below(folder, argument):
+    "How to give pictures that lie one level down, such as in kohya's '10_sks dog'; '' if there are none."
+    endings, counts = {e for e, f in Image.registered_extensions().items() if f in FORMATS}, {}
+    for f in sorted(folder.iterdir()):
+        with suppress(OSError):
+            if f.is_dir(): counts[f] = sum(p.suffix.lower() in endings and p.name[0] != '.' for p in f.iterdir())
+    found = [f for f, count in counts.items() if count and f.name[0] != '.']
+    if not found: return ''
+    listed = _some([f'{f.name} ({counts[f]})' for f in found])
+    text = f"has no picture itself, but there are some one level down, in {listed}; give {argument}={str(found[0])!r}"
+    kohya = re.fullmatch(r'\d+_(\S+) (.+)', found[0].name)
+    if not kohya or argument == 'class_data_dir': return text
+    return f'{text}, identifier={kohya[1]!r}, class_noun={kohya[2]!r}; repeats are not needed, the number of steps decides'
+
+def _tell(folder, photos, skipped, argument, needed):
     "Warn of what was skipped or cut down; refuse a folder without a usable picture."
     listed = ', '.join(f'{name} ({reason})' for name, reason in skipped[:8]) + (f' and {len(skipped) - 8} more' if len(skipped) > 8 else '')
-    if not photos:
+    if not photos and needed:
+        if below := _below(folder, argument): raise InputError(f'{argument}={folder}: {below}')
         raise InputError(f"{argument}={folder}: has no picture that can be read{f' (skipped {listed})' if skipped else ''}; put some photos there, as JPEG or PNG")
-    if skipped: warnings.warn(f"skipped {listed}; {len(photos)} picture{'s' if len(photos) > 1 else ''} left", stacklevel=3)
+    if skipped: warnings.warn(one_line(f"skipped {listed}; {len(photos)} picture{'s'*(len(photos) != 1)} left"), stacklevel=3)
     for p in photos:
         for note in p.notes:
-            if note.startswith('first of'): warnings.warn(f'{p.name} is animated or has several pages: only the {note} is used', stacklevel=3)
+            if note.startswith(('first', 'main')): warnings.warn(f'{p.name} is animated or has several pages: only the {note} is used', stacklevel=3)
 
 # %% ../nbs/05_subject.ipynb #dd96672f
 def fit(
@@ -347,37 +397,69 @@ def _mentions(
     "Tell whether a text contains the identifier, as a word of its own."
     return re.search(rf'(?<!\w){re.escape(identifier)}(?!\w)', text, re.I) is not None
 
-def _text_of(path, argument='instance_data'):
+def _text_of(path, argument='instance_data', most=10_000_000):
     "Read a small text file."
-    try: return path.read_text(encoding='utf-8-sig')
+    try:
+        if path.stat().st_size > most: raise InputError(f'{argument}={path.parent}: {path.name} has more than {most:,} bytes, which is no caption; pass captions=False')
+        return path.read_text(encoding='utf-8-sig')
     except (OSError, UnicodeDecodeError): raise InputError(f'{argument}={path.parent}: {path.name} cannot be read as UTF-8 text; save it again, or pass captions=False') from None
 
-def _metadata(
-    path:Path, # of metadata.jsonl: a line per picture, {"file_name": "1.jpg", "text": "a photo of sks dog"}
-)->dict[str, str]: # caption by file name
-    "Read the captions of a data set."
-    captions = {}
-    for n, line in enumerate(_text_of(path).split('\n') if path.is_file() else [], 1):
+_METADATA = { # the lists of captions that Hugging Face's ImageFolder knows, and what a line of them looks like
+    'metadata.jsonl': '{"file_name": "1.jpg", "text": "a photo of sks dog"}', 'metadata.csv': '1.jpg,a photo of sks dog below file_name,text'}
+
+def _json_rows(text):
+    "The lines of a JSON lines file by their numbers; None for what is no JSON."
+    for n, line in enumerate(text.split('\n'), 1):
         if not line.strip(): continue
-        try:
-            entry = json.loads(line)
-            captions[entry['file_name']] = entry['text'].strip()
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise InputError(f'instance_data={path.parent}: {path.name}, line {n} is not like {{"file_name": "1.jpg", "text": "a photo of sks dog"}}; correct it, or pass captions=False') from None
-    return captions
+        try: yield n, json.loads(line)
+        except (ValueError, RecursionError): yield n, None
+
+def _csv_rows(text):
+    "The rows of a table by their line numbers; None for what is none."
+    rows = csv.DictReader(StringIO(text, newline=''))
+    try:
+        if not {'file_name', 'text'} <= {*(rows.fieldnames or ())}: yield 1, None
+        for row in rows: yield rows.line_num, row
+    except csv.Error: yield rows.line_num + 1, None
+
+def _metadata(
+    folder:Path, # of pictures
+)->tuple[str, dict[str, str]]: # the name of the list, '' if there is none; caption by file name
+    "Read the captions of a data set."
+    found, captions = [name for name in _METADATA if (folder/name).is_file()], {}
+    if len(found) > 1: raise InputError(f'instance_data={folder}: has {" and ".join(found)}; keep the right one, or pass captions=False')
+    for name in found:
+        for n, row in (_csv_rows if name.endswith('.csv') else _json_rows)(_text_of(folder/name)):
+            file, text = (row.get(key) for key in ('file_name', 'text')) if isinstance(row, dict) else (None, None)
+            wrong = f'instance_data={folder}: {name}, line {n}'
+            if not isinstance(file, str) or not isinstance(text, str):
+                raise InputError(f'{wrong} is not like {_METADATA[name]}; correct it, or pass captions=False')
+            if file in captions: raise InputError(f'{wrong} names {file} for the second time; delete one of the two')
+            captions[file] = ' '.join(text.split())
+    return ''.join(found), captions
 
 # %% ../nbs/05_subject.ipynb #e563facd
 def _caption_files(
     folder:Path,        # with the pictures
     names:list[str],    # of the pictures' files
-)->tuple[list[str|None], list[str], list[str]]: # the captions, '' or None where there is none; which file each is from; file names that fit no picture
+)->tuple[list[str|None], list[str], list[str]]: # the captions, '' or None where there is none; which file each is from; what is odd
     "Find the captions that lie beside the pictures."
-    listed, texts, sources = _metadata(folder/'metadata.jsonl'), [], []
+    (listing, listed), texts, sources = _metadata(folder), [], []
     for name in names:
         beside = [f for ending in ('.txt', '.caption') if (f := folder/f'{Path(name).stem}{ending}').is_file()]
         texts.append(' '.join(_text_of(beside[0]).split()) if beside else listed.get(name))
-        sources.append(beside[0].name if beside else f'{name} in metadata.jsonl')
-    return texts, sources, [name for name in listed if name not in names]
+        sources.append(beside[0].name if beside else f'{name} in {listing}')
+    strange = [name for name in listed if name not in names]
+    other = [name for name, text in zip(names, texts) if listed.get(name, text) != text]
+    said = [f'{listing} names files that are not among the pictures ({_some(strange)})']*bool(strange)
+    said += [f'{listing} says something else than the file beside {_some(other)}, which is used']*bool(other)
+    return texts, sources, said + _unread(folder, {listing, *sources})
+
+def _unread(folder, read):
+    "Say which files of a folder look like captions and were not read."
+    texts = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in _TEXTS and p.name[0] != '.' and p.is_file()]
+    unread = [p.name for p in texts if p.name not in read and not p.name.lower().startswith(('readme', 'licen'))]
+    return [f"not read: {_some(unread)}; a caption is read from NAME.txt or NAME.caption beside NAME.jpg, or from {' or '.join(_METADATA)}"]*bool(unread)
 
 def _given_captions(captions, names):
     "Check captions that were given as a list."
@@ -385,10 +467,6 @@ def _given_captions(captions, names):
     if len(captions) != len(names): raise InputError(f"captions: {len(captions)} for {len(names)} pictures ({_some(names)}); give one per picture")
     if empty := [name for name, c in zip(names, captions) if not c.strip()]: raise InputError(f"captions: is empty for {_some(empty)}; give a text that contains the identifier")
     return [' '.join(c.split()) for c in captions], names, []
-
-def _some(names, most=4):
-    "The first few names."
-    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 def _find_captions(
     captions:list[str]|bool|None,   # as `Subject` takes it
@@ -398,13 +476,12 @@ def _find_captions(
 )->tuple[list[str|None], list[str], str]: # one per picture, '' or None where there is none; where from; a warning, '' if all is well
     "Collect the captions and say, in one line, what is wrong with them."
     if captions is False or (captions is None and folder is None): return [None]*len(names), names, ''
-    texts, sources, strange = _caption_files(folder, names) if captions is None else _given_captions(captions, names)
+    texts, sources, odd = _caption_files(folder, names) if captions is None else _given_captions(captions, names)
     lacking = [source for text, source in zip(texts, sources) if text and not _mentions(text, identifier)]
     none = [name for text, name in zip(texts, names) if not text]
     said = [f'{len(lacking)} of {len(names)} do not contain identifier={identifier!r} ({_some(lacking)})']*bool(lacking)
     if any(text is not None for text in texts) and none: said.append(f'{len(none)} of {len(names)} pictures have none and get the instance prompt ({_some(none)})')
-    if strange: said.append(f'metadata.jsonl names files that are not among the pictures ({_some(strange)})')
-    return texts, sources, f"captions: {'; '.join(said)}; correct them, or pass captions=False" if said else ''
+    return texts, sources, f"captions: {'; '.join(said + odd)}; correct them, or pass captions=False" if said + odd else ''
 
 # %% ../nbs/05_subject.ipynb #80639bd0
 def _load_any(
@@ -430,6 +507,23 @@ def _class_prompts(
     except TypeError: raise InputError(f'class_prompt={given!r}: is neither a text nor a list of texts; give one of them') from None
     if not prompts: raise InputError("class_prompt=[]: holds no prompt; give at least one, such as 'a photo of a dog'")
     return prompts
+
+def subject_words(
+    class_noun:str|None,                # as `Subject` takes them
+    identifier:str,
+    instance_prompt:str|None,
+    class_prompt:str|list[str]|None,
+)->dict[str, str|list[str]]: # class_noun ('' if it is left out), identifier, instance_prompt, class_prompt (a list)
+    "Check the words for a subject and fill in what is left out."
+    if class_noun is None and instance_prompt is not None and class_prompt is not None: class_noun = ''
+    else: class_noun = _one_line('class_noun', class_noun)
+    if re.match(r'(a|an|the)\s', class_noun, re.I):
+        raise InputError(f"class_noun={class_noun!r}: leave the article out; give {class_noun.split(' ', 1)[1]!r}")
+    identifier = _one_line('identifier', identifier)
+    if instance_prompt is None: instance_prompt = f'a photo of {identifier} {class_noun}'
+    if class_prompt is None: class_prompt = f'a photo of {_article(class_noun)} {class_noun}'
+    return dict(class_noun=class_noun, identifier=identifier, instance_prompt=_one_line('instance_prompt', instance_prompt),
+                class_prompt=_class_prompts(class_prompt))
 
 def _prompt_flaws(instance_prompt, class_prompts, identifier):
     "What is wrong with the prompts of a subject: one line each."
@@ -457,22 +551,16 @@ class Subject:
         self.folder = Path(instance_data).expanduser() if isinstance(instance_data, (str, Path)) else None  # None: pictures from memory
         self.name = name or (self.folder.resolve().name if self.folder else self.class_noun or 'subject')
         found, sources, warning = _find_captions(captions, self.folder, [p.name for p in self.photos], self.identifier)
-        if warning: warnings.warn(warning, stacklevel=2)
+        if warning: warnings.warn(one_line(warning), stacklevel=2)
         self.captions = [text or self.instance_prompt for text in found]
         self._sources = ['instance_prompt' if not text else name for text, name in zip(found, sources)]
 
     def _set_words(self, class_noun, identifier, instance_prompt, class_prompt):
-        if class_noun is None and instance_prompt is not None and class_prompt is not None: self.class_noun = ''
-        else: self.class_noun = _one_line('class_noun', class_noun)
-        if re.match(r'(a|an|the)\s', self.class_noun, re.I):
-            raise InputError(f"class_noun={class_noun!r}: leave the article out; give {self.class_noun.split(' ', 1)[1]!r}")
-        self.identifier = _one_line('identifier', identifier)
+        words = subject_words(class_noun, identifier, instance_prompt, class_prompt)
+        self.class_noun, self.identifier, self.instance_prompt, self.class_prompts = words.values()
         self._flaw = _identifier_flaw(self.identifier, self.class_noun or 'thing')
-        words = f'{self.identifier} {self.class_noun}'.strip()
-        self.instance_prompt = f'a photo of {words}' if instance_prompt is None else _one_line('instance_prompt', instance_prompt)
-        self.class_prompts = _class_prompts(f'a photo of {_article(self.class_noun)} {self.class_noun}' if class_prompt is None else class_prompt)
         for flaw in ([self._flaw] if self._flaw else []) + [*_prompt_flaws(self.instance_prompt, class_prompt and self.class_prompts, self.identifier)]:
-            warnings.warn(flaw, stacklevel=4)
+            warnings.warn(one_line(flaw), stacklevel=4)
 
     @property
     def class_prompt(self)->str: return self.class_prompts[0]
@@ -491,7 +579,18 @@ def check(self:Subject,
     if not self._flaw: check_identifier(self.identifier, self.class_noun or 'thing', tokenizer)
     texts = {'instance_prompt': self.instance_prompt} | dict(zip(self._sources, self.captions)) | {f'class_prompt {p!r}': p for p in self.class_prompts}
     cut = [f'{name}: {lost!r}' for name, text in texts.items() if (lost := truncated_text(tokenizer, text))]
-    if cut: warnings.warn(f"{len(cut)} of {len(texts)} prompts have more than the {tokenizer.model_max_length - 2} tokens that the model reads; cut off is {_some(cut)}; shorten them", stacklevel=2)
+    if cut: warnings.warn(one_line(f'{len(cut)} of {len(texts)} prompts have more than the {tokenizer.model_max_length - 2} tokens that the model reads; '
+                                   f'cut off is {_some(cut)}; shorten them'), stacklevel=2)
+
+# %% ../nbs/05_subject.ipynb #f23372a1
+@patch
+def content(self:Subject
+)->dict[str, str]: # for each photo, by its name: 16 hexadecimal digits
+    "Hash what a run learns from: the pixels of each photo, as RGB, and its caption."
+    def digest(image, caption):
+        described = json.dumps([image.size, caption]).encode()
+        return hashlib.sha256(described + image.tobytes()).hexdigest()[:16]
+    return {photo.name: digest(photo.image, caption) for photo, caption in zip(self.photos, self.captions)}
 
 # %% ../nbs/05_subject.ipynb #8b1c716f
 @patch

@@ -6,19 +6,25 @@
 __all__ = ['LOSSES', 'DRAWING_PRECISION', 'SAMPLERS', 'BOOK', 'latent_distribution', 'Pool', 'TrainingData', 'StepBatches',
            'DreamBooth', 'hollow_copy', 'make_optimizer', 'training_precision', 'Pictures', 'training_resolution',
            'EachStep', 'is_due', 'History', 'read_history', 'blame', 'Average', 'PriorRefresh', 'validation_losses',
-           'Validation', 'Checkpoints', 'ending_gently', 'make_loggers', 'log_picture', 'fit', 'Run',
-           'default_learning_rate', 'save_run', 'public_name', 'model_card', 'train', 'plot_history']
+           'Validation', 'Checkpoints', 'ending_gently', 'make_loggers', 'tracking', 'log_picture', 'check_devices',
+           'make_trainer', 'run_trainer', 'fit', 'Run', 'default_learning_rate', 'beginning', 'photo_changes',
+           'save_run', 'public_name', 'model_card', 'train', 'plot_history']
 
 # %% ../nbs/10_training.ipynb #f1d6817e
 import csv
 import gc
 import hashlib
+import json
 import logging
 import math
+import os
 import re
+import secrets
 import signal
+import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -33,7 +39,7 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import ModelParallelStrategy
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from matplotlib import pyplot as plt
 from PIL import Image
@@ -43,11 +49,15 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .checkpointing import checkpoint_facts, find_checkpoint, list_checkpoints, load_checkpoint, optimizer_tensors, save_checkpoint, save_weights, whole, whole_weights
-from .config import (TrainingConfig, check_config, check_resume, lightning_precision, make_config, num_processes, save_config, subject_settings, training_steps, uses_8bit,
-    validation_every, what_trains)
-from .core import InputError, bf16_in_hardware, default_device, generator_for, image_grid, replacing_file, seed_for, writable_folder
-from .diffusion import min_snr_weights, offset_noise, per_sample_loss, training_scheduler, training_target
+from .checkpointing import (checkpoint_facts, claim_folder, find_checkpoint, list_checkpoints, load_checkpoint,
+    optimizer_tensors, save_checkpoint, save_weights, set_aside, whole, whole_weights)
+from .config import (TrainingConfig, check_config, check_resume, config_of_checkpoint, lightning_precision, make_config,
+    num_processes, save_config, subject_settings, training_steps, uses_8bit, validation_every, what_trains)
+from .core import (InputError, bf16_in_hardware, default_device, generator_for, image_grid, markdown_code,
+    markdown_text, replacing_file,
+    seed_for, shell_command, torch_defaults, writable_folder)
+from dreambooth_nb.diffusion import (NOISE_SETTINGS, min_snr_weights, offset_noise, per_sample_loss, training_scheduler,
+    training_target)
 from .freezing import merge_trained, parameter_groups, select_trainable, set_gradient_checkpointing
 from .guidance import generate
 from .pipeline import load_pipeline, save_pipeline, tokenize
@@ -465,18 +475,40 @@ def _write(self:History, trainer, row):
     self.file.flush()
 
 def _write_rows(file, header, rows):
-    writer = csv.DictWriter(file, header)
+    writer = csv.DictWriter(file, header, restval='nan', extrasaction='ignore')     # rows of an edited file may have others
     writer.writeheader()
     writer.writerows(rows)
     return file
 
+# %% ../nbs/10_training.ipynb #532ed734
 def read_history(
-    path:str|Path,  # metrics.csv
-    steps:int|None=None, # how many rows; None: all
-)->list[dict]:
+    path:str|Path,          # metrics.csv, or validation.csv
+    steps:int|None=None,    # up to which step; None: all
+)->list[dict]: # one row per step; a line that cannot be read is left out, with a warning
     "Read the numbers of a run's steps."
-    with open(path, newline='', encoding='utf-8') as file: rows = list(csv.DictReader(file))[:steps]
-    return [{k: int(v) if k == 'step' else float(v) for k, v in row.items()} for row in rows]
+    rows, damaged = [], []
+    try:
+        with open(path, newline='', encoding='utf-8', errors='replace') as file:
+            for number, row in enumerate(csv.DictReader(file), 2):
+                try: rows.append({k: int(v) if k == 'step' else float(v) for k, v in row.items()} | dict(step=int(row['step'])))
+                except (ValueError, TypeError, KeyError): damaged.append(number)
+    except (OSError, csv.Error) as e:
+        raise InputError(f'path={path}: cannot be read as a table of steps ({getattr(e, "strerror", None) or e}); give a metrics.csv') from None
+    if damaged:
+        lines = f'line {damaged[0]}' + (f' and {len(damaged) - 1} more' if damaged[1:] else '')
+        warnings.warn(f'{Path(path).name}: {lines} cannot be read and {"are" if damaged[1:] else "is"} left out', stacklevel=2)
+    return [row for row in rows if steps is None or row['step'] <= steps]
+
+def _rows_before(folder, start):
+    "The rows of the steps that are done already; a resumed run needs none of them, but says which are gone."
+    if not start: return []
+    try: rows = read_history(folder/'metrics.csv', start)
+    except InputError: rows = []
+    steps = {row['step'] for row in rows}
+    if gone := [step for step in range(1, start + 1) if step not in steps]:
+        warnings.warn(f'metrics.csv: has no row for {len(gone)} of the {start} steps that are done (the first is {gone[0]}); '
+                      'the run goes on without them', stacklevel=2)
+    return rows
 
 # %% ../nbs/10_training.ipynb #312f1928
 def blame(
@@ -615,6 +647,13 @@ class Validation(EachStep):
         for logger in trainer.loggers: log_picture(logger, 'samples', grid, step)
 
 # %% ../nbs/10_training.ipynb #ae933c35
+def _is_like(value, own):
+    "Whether something read from a file has the form of one's own."
+    if isinstance(own, dict): return isinstance(value, dict) and value.keys() == own.keys() and all(_is_like(value[k], own[k]) for k in own)
+    if isinstance(own, (list, tuple)): return isinstance(value, list) and len(value) == len(own) and all(map(_is_like, value, own))
+    if isinstance(own, (int, float)): return isinstance(value, (int, float)) and isinstance(value, bool) == isinstance(own, bool)
+    return type(value) is type(own)
+
 class Checkpoints(EachStep):
     "Write the run's whole state now and then, and when it is interrupted; go on from it."
     def __init__(self,
@@ -622,10 +661,11 @@ class Checkpoints(EachStep):
         history:History,            # whose numbers are looked at first: only a healthy state is saved
         validation:Validation,      # says which checkpoint is best
         average:Average|None=None,
-        model:str='',               # the pretrained model's `fingerprint`
+        began_with:dict|None=None,  # from `beginning`: what a resumed run must begin with too
         resume_from:Path|None=None, # a checkpoint
     ):
-        self.folder, self.history, self.validation, self.average, self.model, self.resume_from = output_dir, history, validation, average, model, resume_from
+        self.folder, self.history, self.validation, self.average = output_dir, history, validation, average
+        self.began_with, self.resume_from = began_with or {}, resume_from
         self.interrupted, self.saved = [], None     # the signals that came; the step of the last checkpoint
 
     def on_fit_start(self, trainer, module):
@@ -633,6 +673,9 @@ class Checkpoints(EachStep):
         state = load_checkpoint(self.resume_from, module.pipeline, module.trained, trainer.optimizers[0], self.average.tensors() if self.average else None)
         if self.average: self.average.model.optimization_step = module.start
         scheduler = trainer.lr_scheduler_configs[0].scheduler
+        for name, own in (('lr_scheduler', scheduler), ('scaler', trainer.precision_plugin)):
+            if not _is_like(state.get(name), own.state_dict()):
+                raise InputError(f'{self.resume_from}: its {name} is not that of this run; use another checkpoint')
         scheduler.load_state_dict(state['lr_scheduler'])
         for group, rate in zip(trainer.optimizers[0].param_groups, scheduler.get_last_lr()): group['lr'] = rate
         trainer.precision_plugin.load_state_dict(state['scaler'])
@@ -664,26 +707,38 @@ class Checkpoints(EachStep):
             weights, optimizer = whole_weights(module.pipeline, weights), {name: whole(t) for name, t in optimizer_tensors(optimizer, weights).items()}
             average = average and {name: whole(t) for name, t in average.items()}
         if trainer.is_global_zero:
-            state = dict(config=asdict(module.config), model=self.model, lr_scheduler=trainer.lr_scheduler_configs[0].scheduler.state_dict(), scaler=trainer.precision_plugin.state_dict(), validation=scores)
+            state = self.began_with | dict(config=asdict(module.config), lr_scheduler=trainer.lr_scheduler_configs[0].scheduler.state_dict(), scaler=trainer.precision_plugin.state_dict(), validation=scores)
             save_checkpoint(self.folder, step, module.pipeline, weights, optimizer, state, average,
                             module.config.checkpoints_total_limit, scores.get('score', scores.get('val_loss')), lower_is_better='score' not in scores)
 
 # %% ../nbs/10_training.ipynb #49300906
+def _ending_signals():
+    "Ctrl-C, the queue's time being over, and a closed terminal, unless it was asked to leave us alone (nohup)."
+    hangup = getattr(signal, 'SIGHUP', None)    # Windows has none
+    ignored = hangup is None or signal.getsignal(hangup) is signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM) + (() if ignored else (hangup,))
+
 @contextmanager
 def ending_gently(
     checkpoints:Checkpoints|None, # told of the signal; None: nothing changes
 )->Iterator[None]:
-    "While it runs, SIGINT and SIGTERM end training after the present step; a second one ends it at once."
+    "While it runs, SIGINT, SIGTERM and SIGHUP end training after the present step; a second one ends it at once."
     def note(signum, frame):
         if checkpoints.interrupted: raise KeyboardInterrupt
         checkpoints.interrupted.append(signum)
     if checkpoints is None or threading.current_thread() is not threading.main_thread(): return (yield) # Python allows handlers there only
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, note) for s in _ending_signals()}
     try: yield
     finally:
         for signum, handler in before.items(): signal.signal(signum, handler)
 
 # %% ../nbs/10_training.ipynb #5b79dedc
+def _wandb_id(logs):
+    "The number of a run on Weights & Biases, the same when it is resumed."
+    path = logs/'wandb-id.txt'
+    if not path.exists() and rank_zero_only.rank == 0: path.write_text(secrets.token_hex(4))
+    return path.read_text().strip() if path.exists() else None
+
 def make_loggers(
     config:TrainingConfig,  # report_to, logging_dir
     folder:Path|None,       # of the run; None: no loggers
@@ -693,12 +748,27 @@ def make_loggers(
     if folder is None or config.report_to in (None, 'none'): return []
     loggers, logs = [], folder/config.logging_dir
     logs.mkdir(parents=True, exist_ok=True)
-    if config.report_to in ('tensorboard', 'all'): loggers.append(TensorBoardLogger(logs, name='', version='', purge_step=start or None))
+    if config.report_to in ('tensorboard', 'all'):
+        loggers.append(TensorBoardLogger(logs, name='', version='', purge_step=start + 1 if start else None, default_hp_metric=False))
     if config.report_to in ('wandb', 'all'):
-        try: loggers.append(WandbLogger(name=folder.name, save_dir=logs, project='dreambooth', resume='allow', id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]))
+        try: loggers.append(WandbLogger(name=folder.name, save_dir=logs, project='dreambooth', resume='allow', id=_wandb_id(logs)))
         except ImportError: raise InputError("report_to=wandb: needs Weights & Biases; pip install 'dreambooth_nb[wandb]', or use tensorboard") from None
     for logger in loggers: logger.log_hyperparams({name: value for name, value in asdict(config).items() if value is not None})
     return loggers
+
+@contextmanager
+def tracking(
+    config:TrainingConfig,  # as `make_loggers`
+    folder:Path|None,       # likewise
+    start:int=0,            # likewise
+)->Iterator[list[L.pytorch.loggers.Logger]]:
+    "Make the trackers, and end what was begun: a Weights & Biases run of the caller's own stays open."
+    is_ours = getattr(sys.modules.get('wandb'), 'run', None) is None
+    loggers = make_loggers(config, folder, start)
+    try: yield loggers
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandbLogger) and is_ours and rank_zero_only.rank == 0: logger.experiment.finish()
 
 def log_picture(
     logger:L.pytorch.loggers.Logger,    # TensorBoard's or Weights & Biases'
@@ -718,7 +788,7 @@ def _quiet_lightning()->Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names: logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for message in ('.*does not have many workers.*', '.*LeafSpec.*', '.*in eval mode at the start.*', '.*isinstance.treespec.*'): warnings.filterwarnings('ignore', message=message)
+        for message in ('.*does not have many workers.*', '.*LeafSpec.*', '.*in eval mode at the start.*', '.*isinstance.treespec.*', '.*Total length of .* is zero.*'): warnings.filterwarnings('ignore', message=message)
         try: yield
         finally:
             for name, level in levels.items(): logging.getLogger(name).setLevel(level)
@@ -730,30 +800,87 @@ def _strategy(config):
     processes = num_processes(config) or config.num_nodes*torch.cuda.device_count()
     return ModelParallelStrategy(data_parallel_size=processes, tensor_parallel_size=1)
 
-def fit(
+# %% ../nbs/10_training.ipynb #eb49491c
+def _wanted_devices(config):
+    "How many devices on this machine a run shares."
+    if config.devices != 'auto': return num_processes(config)//config.num_nodes
+    return max(1, torch.cuda.device_count()) if config.accelerator in ('auto', 'gpu', 'cuda') else 1
+
+def _is_notebook():
+    "Whether this process cannot be started again as it was."
+    if 'IPython' in sys.modules and sys.modules['IPython'].get_ipython(): return True
+    return hasattr(sys, 'ps1') or not Path(sys.argv[0]).is_file()
+
+def check_devices(
+    config:TrainingConfig, # accelerator, devices, num_nodes
+)->None:
+    "Refuse devices that this machine does not have, or that a notebook cannot use together."
+    c, remedy = config, "leave it out, or give 'auto' for the best that there is"
+    there = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available())
+    if c.accelerator in there and not there[c.accelerator] or c.accelerator == 'gpu' and not any(there.values()):
+        raise InputError(f'accelerator={c.accelerator}: this machine has no such device; {remedy}')
+    if there['cuda'] and c.accelerator != 'cpu' and _wanted_devices(c) > torch.cuda.device_count():
+        raise InputError(f'devices={c.devices}: this machine has {torch.cuda.device_count()}; give as many, or fewer')
+    is_started = any(name in os.environ for name in ('LOCAL_RANK', 'TORCHELASTIC_RUN_ID', 'SLURM_PROCID'))
+    if _wanted_devices(c)*c.num_nodes > 1 and not is_started and _is_notebook():
+        raise InputError(f'devices={c.devices}: a notebook is one process, and each device needs its own; '
+                         'save the settings (dreambooth_nb.config.save_config) and run `dreambooth train --config FILE` in a shell')
+
+def make_trainer(
+    config:TrainingConfig,              # devices, precision, accumulation, clipping, steps
+    start:int=0,                        # optimiser steps that are done already
+    callbacks:Sequence[L.Callback]=(),  # what happens between steps
+)->L.Trainer: # without loggers
+    "Make Lightning's trainer."
+    c = config
+    check_devices(c)
+    try:
+        return L.Trainer(max_steps=c.max_train_steps - start, devices=c.devices, num_nodes=c.num_nodes, accelerator=c.accelerator,
+            strategy=_strategy(c), precision=training_precision(c), accumulate_grad_batches=c.gradient_accumulation_steps,
+            gradient_clip_val=c.max_grad_norm, callbacks=list(callbacks), logger=False, log_every_n_steps=1,
+            use_distributed_sampler=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    except (MisconfigurationException, RuntimeError, ValueError) as e:
+        raise InputError(f"devices={c.devices}, num_nodes={c.num_nodes}, strategy={c.strategy}: Lightning refuses them here "
+                         f"({' '.join(str(e).split())}); change them, or the environment that it speaks of") from None
+
+# %% ../nbs/10_training.ipynb #5e6c4e6c
+@contextmanager
+def _matmul_precision(config)->Iterator[None]:
+    "TF32 while it runs, if the config allows it."
+    before = torch.get_float32_matmul_precision()
+    try:
+        if config.allow_tf32: torch.set_float32_matmul_precision('high')
+        yield
+    finally: torch.set_float32_matmul_precision(before)
+
+def run_trainer(
+    trainer:L.Trainer,                      # from `make_trainer`, with a `History` among its callbacks
     module:DreamBooth,                      # trained in place
     batches:Dataset|L.LightningDataModule,  # from `StepBatches`, or `Pictures`
-    callbacks:Sequence[L.Callback]=(),      # what happens between steps
-    loggers:Sequence[L.pytorch.loggers.Logger]=(), # experiment trackers
-    progress:bool=False,                    # show a bar, if none of the callbacks does
-)->list[dict]: # one row per step
-    "Run the training steps with Lightning."
-    c, callbacks = module.config, list(callbacks)
-    if not any(isinstance(call, History) for call in callbacks): callbacks.append(History(progress=progress))
+)->History:
+    "Run the training steps."
     data = dict(datamodule=batches) if isinstance(batches, L.LightningDataModule) else dict(train_dataloaders=DataLoader(batches, batch_size=None))
-    if c.allow_tf32: torch.set_float32_matmul_precision('high')
-    saving = next((call for call in callbacks if isinstance(call, Checkpoints)), None)
-    with _quiet_lightning(), ending_gently(saving):
-        trainer = L.Trainer(max_steps=c.max_train_steps - module.start, devices=c.devices, num_nodes=c.num_nodes, accelerator=c.accelerator, strategy=_strategy(c),
-            precision=training_precision(c), accumulate_grad_batches=c.gradient_accumulation_steps, gradient_clip_val=c.max_grad_norm, callbacks=callbacks,
-            logger=list(loggers) or False, log_every_n_steps=1, use_distributed_sampler=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-        history = next(call for call in callbacks if isinstance(call, History))
+    saving = next((call for call in trainer.callbacks if isinstance(call, Checkpoints)), None)
+    history = next(call for call in trainer.callbacks if isinstance(call, History))
+    with _quiet_lightning(), ending_gently(saving), _matmul_precision(module.config):
         try: trainer.fit(module, **data)
         except SystemExit as stop:  # Lightning's answer to SIGTERM and to Ctrl-C
             if not saving: raise KeyboardInterrupt(f'stopped after step {module.step}; nothing is kept, since there is no output_dir') from None
             if not isinstance(stop, SIGTERMException): raise    # a second Ctrl-C; otherwise the checkpoint is written
         finally: history.close()
-    return history.rows
+    return history
+
+def fit(
+    module:DreamBooth,                      # trained in place
+    batches:Dataset|L.LightningDataModule,  # from `StepBatches`, or `Pictures`
+    callbacks:Sequence[L.Callback]=(),      # what happens between steps
+    progress:bool=False,                    # show a bar, if none of the callbacks does
+)->list[dict]: # one row per step
+    "Run the training steps with Lightning."
+    callbacks = list(callbacks)
+    if not any(isinstance(call, History) for call in callbacks): callbacks.append(History(progress=progress))
+    with _quiet_lightning(): trainer = make_trainer(module.config, module.start, callbacks)
+    return run_trainer(trainer, module, batches).rows
 
 # %% ../nbs/10_training.ipynb #07b71063
 @dataclass
@@ -819,22 +946,86 @@ def _complete(config, pipeline, subjects):
                    validation_steps=validation_every(config), trainable=what_trains(config), train_text_encoder=False, precision=training_precision(config), mixed_precision=None)
 
 # %% ../nbs/10_training.ipynb #f50be9d4
-def _start(resume_from, config, model):
-    "At which step a run goes on, if its settings and its model are still those of the checkpoint."
+def beginning(
+    pipeline:StableDiffusionPipeline,   # before training
+    subjects:Sequence[Subject],         # to be learned
+)->dict: # for JSON
+    "Describe, by hashes, what a run begins with: the model, its frozen surroundings, the photos and captions."
+    noise = {name: pipeline.scheduler.config.get(name) for name in NOISE_SETTINGS}
+    frozen = fingerprint(pipeline, ('vae',)) + json.dumps(noise, sort_keys=True, default=list)
+    return dict(model=fingerprint(pipeline), frozen=hashlib.sha256(frozen.encode()).hexdigest()[:16],
+                photos=[subject.content() for subject in subjects])
+
+def photo_changes(
+    before:list[dict[str, str]],    # `Subject.content` of each subject, as a checkpoint keeps it
+    after:list[dict[str, str]],     # as it is now
+)->list[str]: # in words, one for each photo; empty if nothing has changed
+    "List how photos or their captions differ."
+    found = []
+    for old, new in zip(before, after):
+        found += [f'{name} is another photo, or has another caption' for name in new if name in old and new[name] != old[name]]
+        found += [f'{name} is new' for name in new if name not in old] + [f'{name} is gone' for name in old if name not in new]
+    return found
+
+def _is_content(photos):
+    "Whether something read from a file is a list of what `Subject.content` gives."
+    return isinstance(photos, list) and all(isinstance(one, dict) and all(isinstance(digest, str) for digest in one.values()) for one in photos)
+
+def _check_beginning(name, state, now, config):
+    "Refuse to go on with another model, or, unless that is wanted, with other photos."
+    if state.get('model') != now['model']:
+        raise InputError(f'pretrained_model_name_or_path={config.pretrained_model_name_or_path}: is not the model that {name} was trained from; give that one')
+    if state.get('frozen') != now['frozen']:
+        raise InputError(f'pretrained_model_name_or_path={config.pretrained_model_name_or_path}: its VAE or noise schedule is not the one that {name} was trained with; give that one')
+    if not _is_content(photos := state.get('photos')):
+        raise InputError(f'resume_from_checkpoint={name}: what it keeps about its photos is damaged; use another checkpoint')
+    if not (changes := photo_changes(photos, now['photos'])): return
+    listed = ', '.join(changes[:4]) + (f' and {len(changes) - 4} more' if changes[4:] else '')
+    said = f'resume_from_checkpoint={name}: photos or captions are not those that it was trained on: {listed}'
+    if not config.allow_changed_photos: raise InputError(f'{said}; put them back, or give allow_changed_photos to go on with these')
+    warnings.warn(f'{said}; going on with these', stacklevel=2)
+
+def _start(resume_from, config, now):
+    "At which step a run goes on, if its settings, model and photos are still those of the checkpoint."
     if resume_from is None: return 0
-    facts = checkpoint_facts(resume_from)
-    check_resume(TrainingConfig(**facts['state']['config']), config, resume_from.name)
-    if facts['state']['model'] != model:
-        raise InputError(f'pretrained_model_name_or_path={config.pretrained_model_name_or_path}: is not the model that {resume_from.name} was trained from; give that one')
-    if facts['step'] >= config.max_train_steps:
-        raise InputError(f"max_train_steps={config.max_train_steps}: {resume_from.name} has done {facts['step']} steps already; give more, or resume from an earlier one")
+    facts, name = checkpoint_facts(resume_from), resume_from.name
+    check_resume(config_of_checkpoint(facts['state'].get('config'), name), config, name)
+    _check_beginning(name, facts['state'], now, config)
+    if facts['step'] > config.max_train_steps:
+        raise InputError(f"max_train_steps={config.max_train_steps}: {name} has done {facts['step']} steps already; give more, or resume from an earlier one")
+    if facts['step'] == config.max_train_steps:
+        warnings.warn(f'resume_from_checkpoint={name}: all {config.max_train_steps} steps are done; what is left is to write the model', stacklevel=2)
     return facts['step']
+
+# %% ../nbs/10_training.ipynb #f78e4744
+def _to_resume(folder, config):
+    "The checkpoint that a run goes on from; `latest` of none begins anew, as in diffusers, for jobs that are restarted by a queue."
+    name = config.resume_from_checkpoint
+    if folder is None or name is None: return None
+    if name == 'latest' and not list_checkpoints(folder):
+        warnings.warn(f'resume_from_checkpoint=latest: {folder} has no checkpoint yet; beginning with step 1', stacklevel=2)
+        return None
+    return find_checkpoint(folder, name)
 
 def _validated(folder, start):
     "The validations of the steps that are done already."
     if not start or not (folder/'validation.csv').exists(): return {}
-    return {row['step']: {k: v for k, v in row.items() if k != 'step'} for row in read_history(folder/'validation.csv') if row['step'] <= start}
+    return {row['step']: {k: v for k, v in row.items() if k != 'step'} for row in read_history(folder/'validation.csv', start)}
 
+def _is_its_own(folder, resume_from):
+    "Whether a run goes on in the folder in which it began."
+    return resume_from is not None and resume_from.resolve().parent == folder.resolve()
+
+def _make_room(folder, config, resume_from, start):
+    "Move away what is not this run's, and say so."
+    moved = set_aside(folder, start if _is_its_own(folder, resume_from) else None, [Path(config.logging_dir).parts[0]])
+    if moved is None: return
+    kept = list_checkpoints(moved)
+    what = f'checkpoints after step {start}' if _is_its_own(folder, resume_from) else 'an earlier run'
+    there = f'; to go on from it, give resume_from_checkpoint={moved.name}/{kept[-1].name}' if kept else ''
+    warnings.warn(f'output_dir={folder}: {what} moved to {moved.name}{there}', stacklevel=2)
+
+# %% ../nbs/10_training.ipynb #589cc9d3
 def save_run(
     run:Run, # from `train`, with output_dir
 )->None:
@@ -852,6 +1043,7 @@ def _finish(run, trained):
     if main: save_run(run)
     return run
 
+# %% ../nbs/10_training.ipynb #4fe9cce2
 def public_name(
     model:str, # as `load_pipeline` takes it
 )->str: # for others to read
@@ -863,25 +1055,45 @@ def model_card(
     run:Run, # from `train`
 )->str: # Markdown
     "Say what a model is and how it was made."
-    c, names = run.config, [s.instance_prompt for s in run.subjects]
-    listed = '\n'.join(f'- `{s.instance_prompt}`: {len(s.images)} pictures of one {s.class_noun or s.name}' for s in run.subjects)
+    c = run.config
+    listed = '\n'.join(f'- {markdown_code(s.instance_prompt)}: {len(s.images)} photos of one {markdown_text(s.class_noun or s.name)}' for s in run.subjects)
+    command = shell_command('dreambooth', 'generate', '--model', run.output_dir.name, '--prompt', run.subjects[0].instance_prompt)
     prior = f'prior preservation with weight {c.prior_loss_weight:g}' if c.with_prior_preservation else 'no prior preservation'
-    return f"""# {run.output_dir.name}
+    return f"""# {markdown_text(run.output_dir.name)}
 
 Stable Diffusion that has learned, by DreamBooth:
 
 {listed}
 
-Made from `{public_name(c.pretrained_model_name_or_path)}` in {c.max_train_steps} steps (batch {c.train_batch_size}, learning rate {c.learning_rate:g}, {c.trainable}, {prior}, seed {c.seed}).
+Made from {markdown_code(public_name(c.pretrained_model_name_or_path))} in {c.max_train_steps} steps (batch {c.train_batch_size}, learning rate {c.learning_rate:g}, {c.trainable}, {prior}, seed {c.seed}).
 All settings: `config.yaml`; all steps' losses: `metrics.csv`.
 
-```
-dreambooth generate --model {run.output_dir.name} --prompt "{names[0]}"
-```
+{markdown_code(command, 'sh')}
 """
 
 # %% ../nbs/10_training.ipynb #9b60761c
 BOOK = make_config(train_text_encoder=True, with_prior_preservation=True)  # the paper's prior preservation, and the text encoder as diffusers recommends; diffusers' flags have both off
+
+_ONE_AT_A_TIME = threading.RLock()  # torch's generator and default type, warnings, signals belong to the process
+
+@contextmanager
+def _releasing()->Iterator[None]:
+    "When a run ends by an exception, let go of its networks: a notebook keeps the exception, and with it all that its frames hold."
+    try: yield
+    except BaseException as error:
+        seen = error
+        while seen is not None:
+            traceback.clear_frames(seen.__traceback__)
+            seen = seen.__cause__ or seen.__context__
+        gc.collect()
+        raise
+
+def _refuse_model_folder(folder, model):
+    "A run must not write over the model that it begins with."
+    if isinstance(model, StableDiffusionPipeline) or str(model) == 'toyland': return
+    path = Path(model).expanduser()
+    if path.exists() and folder.samefile(path):
+        raise InputError(f'output_dir={folder}: is the model itself, which would be overwritten; choose another folder')
 
 @delegates(TrainingConfig)
 def train(
@@ -893,35 +1105,47 @@ def train(
     progress:bool=True,                     # show bars
     **settings,                             # of `TrainingConfig`
 )->Run: # the fine-tuned pipeline and its history
-    "Teach a model one subject, or several (Ruiz et al. 2022, section 3)."
+    "Teach a model one subject, or several (Ruiz et al. 2022, section 3); trainings in several threads take turns."
     subjects = [subject] if isinstance(subject, Subject) else list(subject)
-    config = _config(model, subjects, output_dir, settings)
-    folder = None if output_dir is None else writable_folder(output_dir, 'output_dir')
-    resume_from = find_checkpoint(folder, config.resume_from_checkpoint) if folder and config.resume_from_checkpoint else None
+    with _ONE_AT_A_TIME, torch_defaults(), _releasing():
+        config = _config(model, subjects, output_dir, settings)
+        folder = None if output_dir is None else writable_folder(output_dir, 'output_dir')
+        if folder: _refuse_model_folder(folder, model)
+        with claim_folder(folder) if folder and rank_zero_only.rank == 0 else nullcontext():
+            return _train(subjects, model, config, folder, prior, validate, progress)
+
+# %% ../nbs/10_training.ipynb #fa86cab5
+def _stopped(checkpoints):
+    "The exception for a run that was interrupted."
+    done = checkpoints.saved
+    stopped = KeyboardInterrupt(f'stopped after step {done}; to go on, give resume_from_checkpoint=latest and the same settings' if done
+                                else 'stopped before the first step was done')
+    stopped.signum = checkpoints.interrupted[0]
+    return stopped
+
+def _train(subjects, model, config, folder, prior, validate, progress):
+    "The work of `train`, in a folder that is ours."
+    resume_from = _to_resume(folder, config)
     pipeline = _own_copy(model) if isinstance(model, StableDiffusionPipeline) else load_pipeline(model, device='cpu', revision=config.revision, variant=config.variant)
     for s in subjects: s.check(pipeline.tokenizer)
-    full = _complete(config, pipeline, subjects)
-    base = fingerprint(pipeline)
-    start = _start(resume_from, full, base)
-    if folder and resume_from is None and (there := list_checkpoints(folder)):
-        warnings.warn(f'output_dir={folder}: holds {there[-1].name} of an earlier run, which this one replaces; to go on from it, give resume_from_checkpoint=latest', stacklevel=2)
-    if folder and rank_zero_only.rank == 0:
-        _keep_pictures(subjects, folder/'instance_images')
-        save_config(config, folder/'config.yaml')
-    pictures = Pictures(subjects, pipeline, full, folder, prior if prior is None or isinstance(prior[0], list) else [prior], start, progress)
+    full, now = _complete(config, pipeline, subjects), beginning(pipeline, subjects)
+    start, before = _start(resume_from, full, now), resume_from and resume_from.parent
+    images = prior if prior is None or isinstance(prior[0], list) else [prior]
+    pictures = Pictures(subjects, pipeline, full, folder, images, start, progress)
     refresh = [PriorRefresh(pipeline)] if full.prior_refresh_steps else []
     trained = select_trainable(pipeline, full.trainable, full.trainable_pattern, [s.identifier for s in subjects], full.rank, full.lora_alpha, full.lora_dropout, full.seed)
-    history = History(folder and folder/'metrics.csv', read_history(folder/'metrics.csv', start) if start else (), progress)
     average = [Average(trained, full.ema_decay)] if full.use_ema else []
-    validation = Validation(folder, validate, *average, scores=_validated(folder, start))
-    checkpoints = [Checkpoints(folder, history, validation, average[0] if average else None, base, resume_from)] if folder else []
+    history = History(folder and folder/'metrics.csv', _rows_before(before, start), progress)
+    validation = Validation(folder, validate, *average, scores=_validated(before, start))
+    checkpoints = [Checkpoints(folder, history, validation, average[0] if average else None, now, resume_from)] if folder else []
     module = DreamBooth(pipeline, trained, full, start=start)
-    fit(module, pictures, [*refresh, *average, history, validation, *checkpoints], make_loggers(full, folder, start))
-    if any(c.interrupted for c in checkpoints):
-        done = checkpoints[0].saved
-        stopped = KeyboardInterrupt(f'stopped after step {done}; to go on, give resume_from_checkpoint=latest and the same settings' if done else 'stopped before the first step was done')
-        stopped.signum = checkpoints[0].interrupted[0]
-        raise stopped
+    with _quiet_lightning(): trainer = make_trainer(full, start, [*refresh, *average, history, validation, *checkpoints])
+    if folder and rank_zero_only.rank == 0:     # from here on files are written
+        _make_room(folder, full, resume_from, start)
+        _keep_pictures(subjects, folder/'instance_images')
+        save_config(config, folder/'config.yaml')
+    with tracking(full, folder, start) as trainer.loggers: run_trainer(trainer, module, pictures)
+    if module.step < full.max_train_steps and any(c.interrupted for c in checkpoints): raise _stopped(checkpoints[0])
     if average: average[0].copy_to_model()
     module.join()
     return _finish(Run(pipeline, subjects, history.rows, full, history.seconds, folder), trained)

@@ -4,7 +4,8 @@ From `repository = owner/name` in settings.ini come the Colab badge, a notebook'
 does nothing outside Colab. While the setting is empty there is no badge, and the cell only says how to get the package:
 its name on PyPI belongs to nobody, and whoever takes it would run code on readers' machines.
 Then every notebook is checked: its question, its two exercises with folded solutions, its links, no folder of this
-machine in its outputs. Status 1 if one lacks something.
+machine in its outputs. A room, a letter after its number (`17a_settings`), has code and checks that a learner may skip:
+it needs no question and no exercises. Status 1 if one lacks something.
 """
 import re
 import sys
@@ -44,22 +45,31 @@ def furnish(notebook, name, package, repository):
         notebook.cells.insert(0, mk_cell(f'{BADGE}({address})', 'markdown', id='colab-badge'))
 
 
+def is_room(path): return re.match(r'\d+[a-z]_', path.name) is not None
+
+
 def flaws(notebook, path, neighbours):
     "What a numbered notebook lacks, one line each."
     prose = [cell.source for cell in notebook.cells if cell.cell_type == 'markdown']
     text, last = '\n'.join(prose), prose[-1]
     title = next((i for i, cell in enumerate(notebook.cells) if cell.source.startswith('# ')), None)
     if title is None or '\n> ' not in notebook.cells[title].source: yield 'has no title with a claim'
-    elif '**Question.**' not in notebook.cells[title + 1].source: yield 'has no **Question.** below its title'
+    elif not is_room(path) and '**Question.**' not in notebook.cells[title + 1].source: yield 'has no **Question.** below its title'
     if sum('[ -e /content ]' in cell.source for cell in notebook.cells if cell.cell_type == 'code') != 1: yield 'needs one install cell with [ -e /content ]'
     if '## What we learned' not in text: yield "has no section 'What we learned'"
-    exercises = text.partition('## Exercises')[2]
-    if exercises.count('<details>') < 2 or exercises.count('</details>') != exercises.count('<details>'): yield "needs a section 'Exercises' with two folded solutions"
-    elif exercises.count('```') < 4: yield 'needs code in both solutions'
+    if not is_room(path): yield from missing_exercises(text)
     if any(str(place) in nb2str(notebook) for place in (ROOT, Path.home()) if place != Path('/')): yield 'names a folder of this machine'
     for neighbour in neighbours:
         if f']({neighbour})' not in last: yield f'does not end with a link to {neighbour}'
     yield from dead_links(text, path)
+
+
+def missing_exercises(text):
+    "What a lesson's exercises lack, one line each."
+    exercises = text.partition('## Exercises')[2]
+    if exercises.count('<details>') < 2 or exercises.count('</details>') != exercises.count('<details>'):
+        yield "needs a section 'Exercises' with two folded solutions"
+    elif exercises.count('```') < 4: yield 'needs code in both solutions'
 
 
 def dead_links(text, path):
