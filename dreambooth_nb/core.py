@@ -260,14 +260,18 @@ def usable_path(
         raise InputError(f'{argument}={one_line(path, 80)}: is no usable name ({reason}); choose another') from None
     return place
 
+def _refuse_undecodable(path, argument):
+    "Refuse to write where safetensors and tokenizers could not open anything."
+    try: str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f'{argument}={one_line(path)}: is not UTF-8; set PYTHONUTF8=1, or choose another name') from None
+
 def _make_folder(
     path:Path,      # with all above it
     argument:str,   # what the user calls it
 )->None:
     "Make a folder where there is none."
-    try: str(path).encode()
-    except UnicodeEncodeError:  # safetensors and tokenizers open no such path
-        raise InputError(f'{argument}={one_line(path)}: is not UTF-8; set PYTHONUTF8=1, or choose another name') from None
+    _refuse_undecodable(path, argument)
     try: path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f'{argument}={one_line(path)}: a file stands in the way; choose the name of a folder') from None
@@ -295,6 +299,7 @@ def replacing_file(
     "Write a file completely or not at all: whatever happens, `path` is the old file or the new one."
     path = usable_path(path, 'path')
     if path.is_dir(): raise InputError(f'path={one_line(path)}: is a folder, a file is to be written there; choose another name')
+    _refuse_undecodable(path, 'path')
     _make_folder(path.parent, 'path')
     temporary = _beside(path, 'part')
     try:
