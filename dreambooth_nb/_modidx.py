@@ -264,6 +264,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'dreambooth_nb.core._beside': ('core.html#_beside', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core._enlarge': ('core.html#_enlarge', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core._make_folder': ('core.html#_make_folder', 'dreambooth_nb/core.py'),
+                                    'dreambooth_nb.core._message': ('core.html#_message', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core._place': ('core.html#_place', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core._swap_in': ('core.html#_swap_in', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core._sync': ('core.html#_sync', 'dreambooth_nb/core.py'),
