@@ -963,6 +963,7 @@ def photo_changes(
     "List how photos or their captions differ."
     found = []
     for old, new in zip(before, after):
+        if [*old.values()] == [*new.values()]: continue     # the same ones, whatever they are called now
         found += [f'{name} is another photo, or has another caption' for name in new if name in old and new[name] != old[name]]
         found += [f'{name} is new' for name in new if name not in old] + [f'{name} is gone' for name in old if name not in new]
     return found
