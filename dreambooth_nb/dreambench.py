@@ -31,7 +31,7 @@ from .evaluation import GUIDANCE_SCALE, Judge, Panel, bootstrap_interval, paper_
 from .export import _config_of, open_model
 from .generation import _phrase, model_name
 from .guidance import generate
-from .pipeline import load_pipeline
+from .pipeline import _first_line, load_pipeline
 from .subject import Subject
 from .toyland import CONTEXTS, LIVING, PALETTE, SUBJECTS, Look, draw, place, subject_scenes
 from .training import Run
@@ -174,9 +174,12 @@ def report_figure(
             v, y = values[measure], i + .16 - .32*row
             axes[0].plot([v['low'], v['high']], [y, y], color=colours.get(kind, 'k'), linewidth=2)
             axes[0].plot(v['mean'], y, marker, color=colours.get(kind, 'k'), markersize=7, markerfacecolor='white' if row else None)
-    axes[0].set(yticks=range(len(kinds)), yticklabels=kinds, ylim=(len(kinds) - .5, -.5), xlabel='mean and 95% interval', title='By kind: likeness (filled), prompt (hollow)')
+    axes[0].set_yticks(range(len(kinds)), kinds, parse_math=False)
+    axes[0].set(ylim=(len(kinds) - .5, -.5), xlabel='mean and 95% interval',
+                title='By kind: likeness (filled), prompt (hollow)')
     for p in report['prompts']: axes[1].plot(p['prompt_fidelity'], p['subject_fidelity'], 'o', color=colours.get(p['kind'], 'k'), alpha=.6, markersize=8)
-    for i, kind in enumerate(kinds): axes[1].annotate(kind, (.02, .04 + .07*i), xycoords='axes fraction', color=colours.get(kind, 'k'))
+    for i, kind in enumerate(kinds):
+        axes[1].annotate(kind, (.02, .04 + .07*i), xycoords='axes fraction', color=colours.get(kind, 'k'), parse_math=False)
     axes[1].set(xlabel='follows the prompt', ylabel='likeness to the subject', title='Each dot one prompt')
     for axis in axes: axis.title.set_fontsize(10)
     return figure
@@ -269,7 +272,12 @@ def read_runs(
     def value(key, text):
         if key.endswith('_values'): return torch.tensor([float(x) for x in text.split()])
         return text if key in ('subject', 'case', 'pictures') else float(text) if text else None
-    with open(path, newline='', encoding='utf-8') as file: return [{k: value(k, v) for k, v in row.items()} for row in csv.DictReader(file)]
+    try:
+        with open(path, newline='', encoding='utf-8') as file:
+            return [{k: value(k, v) for k, v in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, AttributeError, csv.Error) as e:   # AttributeError: a row is too short or too long
+        why = _first_line(e)
+        raise InputError(f'path={path}: is no table of benchmarks/dreambench.py ({why}); copy it again') from None
 
 def pareto(
     points:Sequence[tuple[float, ...]], # more is better in each number

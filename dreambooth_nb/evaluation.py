@@ -26,6 +26,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -82,8 +83,11 @@ def load_judge(
     path:str|Path|None=None, # a file from `save_judge`; the embedded judge if None
 )->Judge: # in evaluation mode, single precision
     "Load the judge."
-    judge = Judge()
-    judge.load_state_dict({k: v.float() for k, v in load_file(path or files('dreambooth_nb')/'models'/'judge.safetensors').items()})
+    judge, file = Judge(), path or files('dreambooth_nb')/'models'/'judge.safetensors'
+    try: judge.load_state_dict({k: v.float() for k, v in load_file(file).items()})
+    except (OSError, SafetensorError, RuntimeError) as e:
+        why = _first_line(e)
+        raise InputError(f'path={path}: holds no judge ({why}); give a file that save_judge wrote') from None
     return judge.eval().requires_grad_(False)
 
 # %% ../nbs/11_evaluation.ipynb #9e7b47fa
@@ -275,13 +279,18 @@ class DinoEmbedder:
         folder = None if given else _network_folder(model)
         self.name = f'DINO ({_called(model)})'
         self.model = (model if given else self._open(folder)).to(self.device).eval().requires_grad_(False)
-        side = self.model.config.image_size
+        side = getattr(self.model.config, 'image_size', None)
+        if not isinstance(side, int):
+            name = _called(model) if given else model
+            raise InputError(f'model={name}: is no vision transformer of square pictures; give a ViT or DINOv2')
         self.processor = _processor(ViTImageProcessorPil, folder, size=dict(height=side, width=side), image_mean=IMAGENET_DEFAULT_MEAN, image_std=IMAGENET_DEFAULT_STD)
 
     def _open(self, folder):
         "Open a vision transformer, without the pooler that DINO never trained."
         try: is_vit = json.loads((folder/'config.json').read_text(encoding='utf-8'))['model_type'] == 'vit'
-        except (OSError, ValueError, KeyError) as e: raise InputError(f'model={folder}: is no network of transformers ({_why(e)}); give a folder that save_pretrained wrote') from None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+            raise InputError(f'model={folder}: is no network of transformers ({_why(e)}); '
+                             'give a folder that save_pretrained wrote') from None
         return _open_network(AutoModel, folder, **(dict(add_pooling_layer=False) if is_vit else {}))
 
     @torch.inference_mode()
@@ -416,7 +425,10 @@ def load_lpips(
     try:
         lpips.features.load_state_dict({k.removeprefix('features.'): v for k, v in state.items() if k.startswith('features.')})
         for i, head in enumerate(lpips.heads): head.data.copy_(learned[f'lin{i}.model.1.weight'].flatten())
-    except (KeyError, RuntimeError): raise InputError(f"network={network!r}: the weights do not fit it; give the state of torchvision's {_LAYERS[network][1]}, and heads of LPIPS for it") from None
+    except (KeyError, RuntimeError, AttributeError, TypeError):
+        state_of = _LAYERS[network][1]
+        raise InputError(f"network={network!r}: the weights do not fit it; give the state of torchvision's {state_of}, "
+                         'and heads of LPIPS for it') from None
     return lpips.to(_place(torch.float32, device)).eval().requires_grad_(False)
 
 def photo_panel(
@@ -573,7 +585,7 @@ def summary(
 def _strip(axis, images, title, colour='black'):
     "Show pictures side by side under a title."
     axis.imshow(image_grid(images, len(images), scale=2))
-    axis.set_title(title, fontsize=10.5, color=colour, loc='left')
+    axis.set_title(title, fontsize=10.5, color=colour, loc='left', parse_math=False)
     axis.axis('off')
 
 def demo_figure(
@@ -589,7 +601,7 @@ def demo_figure(
     top = rows[0].subplots(1, 2, width_ratios=(5, 4))
     _strip(top[0], subject.images[:5], f'Given: {len(subject.images)} pictures of one {noun}')
     top[1].axis('off')
-    top[1].text(0, .5, text, fontsize=10.5, va='center', linespacing=1.6)
+    top[1].text(0, .5, text, fontsize=10.5, va='center', linespacing=1.6, parse_math=False)
     before = rows[1].subplots(1, 2)
     _strip(before[0], base.subject[:4], f"'{subject.instance_prompt}', before")
     _strip(before[1], with_.subject[:4], f"'{subject.instance_prompt}', after", good)

@@ -461,10 +461,14 @@ def _numbers(table, name=''):
 def _metrics_of(folder):
     "The numbers that a run's folder holds: an evaluation, otherwise the losses of the last tenth of the steps."
     if folder is None: return {}
-    if (folder/'report.json').is_file(): return _numbers(json.loads((folder/'report.json').read_text(encoding='utf-8')))
+    try:
+        if (report := folder/'report.json').is_file(): return _numbers(json.loads(report.read_text(encoding='utf-8')))
+    except (OSError, ValueError, RecursionError):
+        raise InputError(f'{report}: cannot be read; delete it, or evaluate the model again') from None
     if not (folder/'metrics.csv').is_file() or not (rows := read_history(folder/'metrics.csv')): return {}
     last = rows[-max(1, len(rows)//10):]
-    return {f'{key}, mean of the last {len(last)} steps': sum(row[key] for row in last)/len(last) for key in ('loss_instance', 'loss_prior') if any(row[key] for row in last)}
+    return {f'{key}, mean of the last {len(last)} steps': sum(row.get(key, 0.) for row in last)/len(last)
+            for key in ('loss_instance', 'loss_prior') if any(row.get(key) for row in last)}
 
 def card_text(
     name:str,                       # of the model
