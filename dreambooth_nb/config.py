@@ -197,7 +197,8 @@ def read_value(
     "Read a value as a type."
     kinds, text = _kinds(hint), os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(text, str) and Text in kinds and text.strip() and text != 'null': return text   # a prompt is not YAML
-    # a text that is no text shall be a number or a word: jsonargparse would read any YAML from it, with aliases and in any depth
+    # a text that is no text shall be a number or a word:
+    # jsonargparse would read any YAML from it, with aliases and in any depth
     if isinstance(text, str) and ('&' in text or len(text) > 1000): text = []
     if text is False and any(get_origin(k) is Literal and 'no' in get_args(k) for k in kinds): text = 'no'   # YAML's idea of `no`
     try: read = _plain(_reader(hint)(text))
@@ -338,7 +339,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_document(self, node):
-        if _count(node, {}) > _MOST: raise _flaw(f'aliases that repeat so much that there are more than {_MOST:,} values', node)
+        if _count(node, {}) > _MOST:
+            raise _flaw(f'aliases that repeat so much that there are more than {_MOST:,} values', node)
         return super().construct_document(node)
 
     def construct_mapping(self, node, deep=False):
@@ -364,7 +366,8 @@ def _count(node, known):
 
 def _parse_yaml(text, place):
     "Read YAML; `place` names it in messages."
-    if len(text) > _LONGEST: raise _refusal(f'{place}: has more than {_LONGEST:,} characters, which is no config; give another file')
+    if len(text) > _LONGEST:
+        raise _refusal(f'{place}: has more than {_LONGEST:,} characters, which is no config; give another file')
     try: return yaml.load(text, _Loader)
     except Exception as e:  # the constructors of numbers and dates raise all kinds
         mark = getattr(e, 'problem_mark', None)
@@ -378,7 +381,8 @@ def load_config(
         with open(Path(path).expanduser(), encoding='utf-8') as file: text = file.read(_LONGEST + 1)
     except UnicodeDecodeError: raise _refusal(f'config={path}: cannot be read (not a text); give a YAML file') from None
     except (OSError, ValueError, RuntimeError) as e:
-        raise _refusal(f"config={path}: cannot be read ({getattr(e, 'strerror', None) or e}); give a YAML file") from None
+        raise _refusal(
+            f"config={path}: cannot be read ({getattr(e, 'strerror', None) or e}); give a YAML file") from None
     settings = _parse_yaml(text, f'config={path}') or {}
     if not isinstance(settings, dict): raise _refusal(f'config={path}: holds no settings; write lines such as max_train_steps: 400')
     try: return make_config(**{str(name): value for name, value in settings.items()})
@@ -451,7 +455,8 @@ def _words(settings):
     "What `Subject` is told about the words for a subject."
     from dreambooth_nb.toyland import SUBJECTS
     words = {name: settings[name] for name in ('class_noun', 'identifier', 'instance_prompt', 'class_prompt')}
-    if settings['subject'] in SUBJECTS and words['class_noun'] is None: words['class_noun'] = SUBJECTS[settings['subject']].class_noun
+    if settings['subject'] in SUBJECTS and words['class_noun'] is None:
+        words['class_noun'] = SUBJECTS[settings['subject']].class_noun
     if words['class_noun'] is None and words['class_prompt'] is None and words['instance_prompt']:
         words['class_prompt'] = ' '.join(words['instance_prompt'].replace(words['identifier'], ' ').split())
     return words
@@ -463,8 +468,10 @@ def make_subject(
     "Open the pictures of one subject."
     from dreambooth_nb.subject import Subject
     bundled = Subject.toyland(settings['subject'], resolution or 64) if settings['subject'] else None
-    photos = dict(instance_data=bundled.images, name=bundled.name) if bundled else dict(instance_data=settings['instance_data_dir'])
-    return Subject(**photos, **_words(settings), background=settings['background'], captions=None if settings['captions'] else False)
+    photos = (dict(instance_data=bundled.images, name=bundled.name) if bundled
+              else dict(instance_data=settings['instance_data_dir']))
+    return Subject(**photos, **_words(settings), background=settings['background'],
+                   captions=None if settings['captions'] else False)
 
 def make_subjects(
     config:TrainingConfig, # any
@@ -556,7 +563,8 @@ def check_config(
     "Refuse contradictions; warn of settings without effect; make sure that the output folder can be written."
     refuse_contradictions(config)
     for name, value in changed_settings(config).items():
-        if name in NEEDS and not NEEDS[name][1](config): warnings.warn(_bounded(f'{name}={value}: has no effect; it needs {NEEDS[name][0]}'), stacklevel=2)
+        if name in NEEDS and not NEEDS[name][1](config):
+            warnings.warn(_bounded(f'{name}={value}: has no effect; it needs {NEEDS[name][0]}'), stacklevel=2)
     steps = training_steps(config, 1) if config.num_train_epochs is None else math.inf
     for name in ('lr_warmup_steps', 'stop_text_encoder_training'):
         if (getattr(config, name) or 0) >= steps and name not in ('lr_warmup_steps',)*(config.lr_scheduler == 'constant'):
@@ -566,9 +574,13 @@ def check_config(
         writable_folder(config.output_dir, 'output_dir')
 
 # %% ../nbs/08_config.ipynb #9618fe5a
-_MAY_CHANGE = ('output_dir', 'resume_from_checkpoint', 'allow_changed_photos', 'class_data_dir', 'sample_batch_size', 'dataloader_num_workers', 'gradient_checkpointing', 'allow_tf32', 'torch_compile',
-               'accelerator', 'strategy', 'checkpointing_steps', 'checkpoints_total_limit', 'validation_prompt', 'validation_steps', 'num_validation_images', 'validation_guidance_scale', 'validation_scheduler',
-               'report_to', 'logging_dir') # nothing of these reaches the samples, the loss or the schedule, or no more of it than rounding
+# nothing of these reaches the samples, the loss or the schedule, or no more of it than rounding
+_MAY_CHANGE = (
+    'output_dir', 'resume_from_checkpoint', 'allow_changed_photos', 'class_data_dir',
+    'sample_batch_size', 'dataloader_num_workers', 'gradient_checkpointing', 'allow_tf32', 'torch_compile',
+    'accelerator', 'strategy', 'checkpointing_steps', 'checkpoints_total_limit',
+    'validation_prompt', 'validation_steps', 'num_validation_images',
+    'validation_guidance_scale', 'validation_scheduler', 'report_to', 'logging_dir')
 
 _BY_CONTENT = ('pretrained_model_name_or_path', 'revision', 'variant') # `train` compares the weights, wherever they lie
 _PHOTOS = ('instance_data_dir', 'background', 'captions', 'class_data_dir') # and, by `Subject.content`, the photos
@@ -581,9 +593,14 @@ def _compared(settings):
 
 def _effective(config):
     "What reaches the weights, each thing once."
-    values = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in (*_MAY_CHANGE, *_BY_CONTENT) and (f.name not in NEEDS or NEEDS[f.name][1](config))}
+    values = {f.name: getattr(config, f.name) for f in fields(config)
+              if f.name not in (*_MAY_CHANGE, *_BY_CONTENT)
+              and (f.name not in NEEDS or NEEDS[f.name][1](config))}
     for name in (*_SUBJECT, 'train_text_encoder', 'mixed_precision', 'use_8bit_adam', 'train_batch_size', 'gradient_accumulation_steps', 'devices', 'num_nodes'): values.pop(name, None)
-    values |= {'subjects': [_compared(s) for s in subject_settings(config)], 'trainable': what_trains(config), 'precision': lightning_precision(config), 'optimizer': uses_8bit(config)}
+    values |= {'subjects': [_compared(s) for s in subject_settings(config)],
+               'trainable': what_trains(config),
+               'precision': lightning_precision(config),
+               'optimizer': uses_8bit(config)}
     batch = config.train_batch_size*config.gradient_accumulation_steps*(num_processes(config) or 1)
     values['train_batch_size'] = f"{batch}{' per device' if num_processes(config) is None else ''}"
     if config.lr_scheduler in ('constant', 'constant_with_warmup'): values = {k: v for k, v in values.items() if k not in ('max_train_steps', 'num_train_epochs')}

@@ -23,12 +23,14 @@ from huggingface_hub import HfApi
 from torch import Tensor, nn
 
 from .checkpointing import checkpoint_facts, list_checkpoints, load_checkpoint
-from .config import TrainingConfig, changed_settings, load_config, make_config, subject_settings, what_trains
+from .config import (TrainingConfig, changed_settings, load_config, make_config,
+    subject_settings, what_trains)
 from .core import InputError, default_device, replacing_file, replacing_folder, writable_folder
 from .freezing import TokenRows, attach_lora, merge_trained, select_trainable
 from .guidance import generate
-from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipeline, _check_folder, _first_line, _place, _unpickle, load_pipeline, usable_path,
-    pack_configuration, read_safetensors, save_pipeline, tensors_sha256, text_encoder_names)
+from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipeline,
+    _check_folder, _first_line, _place, _unpickle, load_pipeline, usable_path, pack_configuration,
+    read_safetensors, save_pipeline, tensors_sha256, text_encoder_names)
 from .prior import fingerprint
 from .toyland import SUBJECTS
 from .training import Run, public_name, read_history
@@ -290,18 +292,26 @@ def load_lora(
 # %% ../nbs/12_export.ipynb #5a890858
 def _run_settings(state, path):
     "The settings of the run that wrote a checkpoint."
-    try: return make_config(**{name: state['config'][name] for name in TrainingConfig.__dataclass_fields__ if name in state['config']})
+    try:
+        return make_config(**{name: state['config'][name] for name in TrainingConfig.__dataclass_fields__
+                              if name in state['config']})
     except (KeyError, TypeError, ValueError) as e:
-        raise InputError(f'model={path}: the settings of its run cannot be used ({_first_line(e)}); use another checkpoint') from None
+        raise InputError(
+            f'model={path}: the settings of its run cannot be used ({_first_line(e)}); '
+            'use another checkpoint') from None
 
 def _base_of(path, state, config, base):
     "The pipeline that a checkpoint was trained from, and no other."
     name = config.pretrained_model_name_or_path if base is None else base
     versions = dict(revision=config.revision, variant=config.variant) if base is None else {}
     try: pipeline = load_pipeline(name, device='cpu', **versions)
-    except InputError as e: raise InputError(f'model={path}: needs the model that it was trained from, give it as base ({e})') from None
+    except InputError as e:
+        raise InputError(
+            f'model={path}: needs the model that it was trained from, give it as base ({e})') from None
     if fingerprint(pipeline) == state.get('model'): return pipeline
-    raise InputError(f'model={path}: was trained from other weights than those of {name}; give the model that it was trained from as base')
+    raise InputError(
+        f'model={path}: was trained from other weights than those of {name}; '
+        'give the model that it was trained from as base')
 
 def _trained_again(path, base=None):
     "A checkpoint's base, with what was trained in its place; the moving average, where the run kept one."
@@ -309,26 +319,30 @@ def _trained_again(path, base=None):
     state = facts['state'] if isinstance(facts.get('state'), dict) else {}
     config = _run_settings(state, path)
     pipeline, words = _base_of(path, state, config, base), [s['identifier'] for s in subject_settings(config)]
-    trained = select_trainable(pipeline, what_trains(config), config.trainable_pattern, words, config.rank, config.lora_alpha)
-    averages = {name: p.detach().clone() for name, p in trained.items()} if 'trainer_state/ema.safetensors' in facts['files'] else None
+    trained = select_trainable(pipeline, what_trains(config), config.trainable_pattern, words,
+                               config.rank, config.lora_alpha)
+    averages = ({name: p.detach().clone() for name, p in trained.items()}
+                if 'trainer_state/ema.safetensors' in facts['files'] else None)
     load_checkpoint(path, pipeline, trained, ema=averages)
     for name, average in (averages or {}).items(): trained[name].data.copy_(average)
     return pipeline
 
 def open_model(
-    model:str|Path,                     # a checkpoint of a run, or whatever `dreambooth_nb.pipeline.load_pipeline` opens
-    dtype:torch.dtype=torch.float32,    # of the weights in memory
-    device:torch.device|str|None=None,  # None: the best of this machine
-    revision:str|None=None,             # of a model on the hub
-    variant:str|None=None,              # of the weight files
-    config:str|Path|None=None,          # of a single file of other programs: a pipeline folder of its kind
-    allow_pickle:bool=False,            # read .ckpt and .bin too, their tensors alone
-    base:str|Path|None=None,            # the model that a checkpoint was trained from; None: where its run found it
+    model:str|Path,                    # a checkpoint of a run, or whatever `dreambooth_nb.pipeline.load_pipeline` opens
+    dtype:torch.dtype=torch.float32,   # of the weights in memory
+    device:torch.device|str|None=None, # None: the best of this machine
+    revision:str|None=None,            # of a model on the hub
+    variant:str|None=None,             # of the weight files
+    config:str|Path|None=None,         # of a single file of other programs: a pipeline folder of its kind
+    allow_pickle:bool=False,           # read .ckpt and .bin too, their tensors alone
+    base:str|Path|None=None,           # the model that a checkpoint was trained from; None: where its run found it
 )->StableDiffusionPipeline: # with plain weights
     "Open a model, also as it was at a checkpoint (with use_ema: the moving average, which the finished run has too)."
     path = usable_path(model, 'model')
     if not (path/'trainer_state').is_dir():
-        if base is not None: raise InputError(f'base={base}: is for a checkpoint of a run or a LoRA file, which {model} is not; leave it out')
+        if base is not None:
+            raise InputError(
+                f'base={base}: is for a checkpoint of a run or a LoRA file, which {model} is not; leave it out')
         return load_pipeline(model, dtype, device, revision, variant, config, allow_pickle)
     device, pipeline = _place(dtype, device), merge_trained(_trained_again(path, base))
     for part in (pipeline.unet, pipeline.text_encoder, pipeline.vae): nn.Module.to(part, device, dtype)
@@ -380,7 +394,8 @@ def _base_facts(model, config):
     facts = {'ss_sd_model_name': Path(name).name, 'dreambooth_nb.base_name': Path(name).name} if name else {}
     if isinstance(model, StableDiffusionPipeline): return facts | {'dreambooth_nb.base': _base_fingerprint(model)}
     folder = _folder_of(model)
-    kept = [folder] if folder and (folder/'trainer_state').is_dir() else list_checkpoints(folder) if folder and folder.is_dir() else []
+    kept = ([folder] if folder and (folder/'trainer_state').is_dir()
+            else list_checkpoints(folder) if folder and folder.is_dir() else [])
     if kept and 'model' in (state := checkpoint_facts(kept[-1])['state']): return facts | {'dreambooth_nb.base': state['model']}
     return facts | ({'dreambooth_nb.base': fingerprint(load_pipeline(name, device='cpu'))} if name == 'toyland' or name and Path(name).exists() else {})
 
@@ -389,7 +404,8 @@ def _lora_of(model, base):
     if isinstance(model, StableDiffusionPipeline) and (layers := adapter_layers(model)): return layers
     folder = _folder_of(model)
     if folder and folder.is_file(): return read_lora(folder, None if base is None else _opened(base))[0]
-    if folder and (folder/'trainer_state').is_dir() and (layers := adapter_layers(_trained_again(folder, base))): return layers
+    if (folder and (folder/'trainer_state').is_dir()
+            and (layers := adapter_layers(_trained_again(folder, base)))): return layers
     if folder and (folder/'pytorch_lora_weights.safetensors').exists(): return read_lora(folder)[0]
     raise InputError(f"format='lora': {'the pipeline' if folder is None else folder} has no LoRA; train with trainable=lora and an output_dir, or export the whole model as 'diffusers' or 'single-file'")
 
@@ -420,13 +436,15 @@ def _export_lora(model, with_kohya_names, path, dtype, base):
     return path
 
 def export(
-    model:Run|StableDiffusionPipeline|str|Path, # a run, its folder, a pipeline, whatever `open_model` opens, or a LoRA file
+    # a run, its folder, a pipeline, whatever `open_model` opens, or a LoRA file
+    model:Run|StableDiffusionPipeline|str|Path,
     format:str,                                 # a key of `FORMATS`
     output:str|Path,                            # a folder for 'diffusers', otherwise a .safetensors file or the folder for it
     dtype:torch.dtype|str|None=None,            # 'fp32', 'fp16', 'bf16'; None: as in memory, where a folder's weights are fp32
     max_shard_size:str|None=None,               # for 'diffusers': cut larger files into shards of this size, such as '2GB'
     lora:str|Path|None=None,                    # a LoRA file to be merged into the weights first
-    base:str|Path|StableDiffusionPipeline|None=None, # of a LoRA file with kohya's names that is to be renamed, or of a checkpoint
+    # of a LoRA file with kohya's names that is to be renamed, or of a checkpoint
+    base:str|Path|StableDiffusionPipeline|None=None,
     with_pictures:bool|None=None,               # draw for the card of 'diffusers'; None: where that takes seconds (a GPU, or a small model)
 )->Path: # what was written
     "Write a model for other programs, completely or not at all."

@@ -85,7 +85,8 @@ def _add_rows(pipeline, identifier):
     ids = [pipeline.tokenizer(word, add_special_tokens=False).input_ids for word in words]
     if not ids or not all(ids): raise InputError(f"identifier={identifier!r}: 'token_embedding' trains the row of a word; give one, such as 'sks'")
     table = pipeline.text_encoder.get_input_embeddings()
-    with LOADING: _replace_module(pipeline.text_encoder, table, TokenRows(table, sorted({i for word in ids for i in word})))
+    with LOADING:
+        _replace_module(pipeline.text_encoder, table, TokenRows(table, sorted({i for word in ids for i in word})))
 
 def _token_rows(pipeline):
     "The module with the identifier's rows, if the text encoder has one."

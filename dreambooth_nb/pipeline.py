@@ -35,7 +35,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .core import InputError, default_device, file_sha256, replacing_folder, to_images, to_tensor, torch_defaults
+from .core import (InputError, default_device, file_sha256, replacing_folder,
+    to_images, to_tensor, torch_defaults)
 
 # %% ../nbs/02_pipeline.ipynb #6668b10f
 _NOTICES = {'transformers.utils.import_utils': 'requires torchvision', 'diffusers.loaders.single_file': 'local_files_only'}
@@ -74,7 +75,9 @@ def usable_path(
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError): pass
     except (OSError, ValueError, RuntimeError) as e:
-        raise InputError(f'{argument}={str(path)[:60]!r}...: is no name for a file here ({getattr(e, "strerror", None) or e}); choose another') from None
+        raise InputError(
+            f'{argument}={str(path)[:60]!r}...: is no name for a file here '
+            f'({getattr(e, "strerror", None) or e}); choose another') from None
     return path
 
 def safetensors_header(
@@ -101,11 +104,17 @@ def _has_any(folder, patterns):
 
 def _no_pipeline(folder, given):
     "Why a folder without model_index.json cannot be opened."
-    if (folder/'trainer_state').is_dir(): return InputError(f'model={given}: is a checkpoint of a run, not a pipeline; dreambooth_nb.export.open_model opens it')
-    kept = sorted((p.name for p in folder.glob('checkpoint-*/') if (p/'trainer_state').is_dir()), key=lambda name: (len(name), name))
+    if (folder/'trainer_state').is_dir():
+        return InputError(
+            f'model={given}: is a checkpoint of a run, not a pipeline; '
+            'dreambooth_nb.export.open_model opens it')
+    kept = sorted((p.name for p in folder.glob('checkpoint-*/') if (p/'trainer_state').is_dir()),
+                  key=lambda name: (len(name), name))
     if kept or (folder/'config.yaml').exists():
         found = f"draw with one of its checkpoints ({', '.join(kept)}), or" if kept else 'it has no checkpoint yet;'
-        return InputError(f'model={given}: is a run that is not finished; {found} train it to its end (--resume_from_checkpoint latest)')
+        return InputError(
+            f'model={given}: is a run that is not finished; {found} train it to its end '
+            '(--resume_from_checkpoint latest)')
     if (folder/'pytorch_lora_weights.safetensors').exists(): return InputError(f'model={given}: is a LoRA, no pipeline; load its base, then load_lora(pipeline, ...)')
     return InputError(f"model={given}: is no pipeline (no model_index.json in it); give a folder that save_pipeline or save_pretrained wrote, or 'toyland'")
 
@@ -116,8 +125,12 @@ def _check_index(folder, given):
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e: raise InputError(f'model={given}: model_index.json cannot be read ({_first_line(e)}); copy the folder again') from None
     if not isinstance(index, dict): raise InputError(f'model={given}: model_index.json is no table; copy the folder again')
     classes = [index[part] for part in (*PARTS, 'text_encoder_2') if part in index]
-    if odd := [c for c in classes if not (isinstance(c, list) and len(c) == 2 and all(isinstance(n, (str, type(None))) for n in c))]:
-        raise InputError(f'model={given}: model_index.json has {str(odd[0])[:60]!r} where the names of a library and a class belong; copy the folder again')
+    if odd := [c for c in classes
+               if not (isinstance(c, list) and len(c) == 2
+                       and all(isinstance(n, (str, type(None))) for n in c))]:
+        raise InputError(
+            f'model={given}: model_index.json has {str(odd[0])[:60]!r} '
+            'where the names of a library and a class belong; copy the folder again')
     if 'text_encoder_2' in index or any(not index.get(part, [None])[0] for part in PARTS):
         raise InputError(f"model={given}: is a {index.get('_class_name')}; this package needs Stable Diffusion 1.x or 2.x, a pipeline of {', '.join(PARTS)}")
     own = [v for v in index.values() if isinstance(v, list) and (not v or v[0] not in _LIBRARIES)]
@@ -128,11 +141,16 @@ def _check_hashes(folder, given):
     "Hold the files against the folder's list of hashes, if it has one."
     if not (folder/'SHA256SUMS').exists(): return
     try: lines = (folder/'SHA256SUMS').read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as e: raise InputError(f'model={given}: SHA256SUMS cannot be read ({_first_line(e)}); copy the folder again, or delete it') from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(
+            f'model={given}: SHA256SUMS cannot be read ({_first_line(e)}); '
+            'copy the folder again, or delete it') from None
     for line in lines:
         digest, _, name = line.partition('  ')
         if not re.fullmatch('[0-9a-f]{64}', digest) or not re.fullmatch(r'[\w-][\w./-]{0,200}', name) or '..' in name:
-            raise InputError(f'model={given}: SHA256SUMS has a line that is none of sha256sum: {line[:60]!r}; copy the folder again, or delete it')
+            raise InputError(
+                f'model={given}: SHA256SUMS has a line that is none of sha256sum: {line[:60]!r}; '
+                'copy the folder again, or delete it')
         if not (folder/name).is_file(): raise InputError(f'model={given}: is half-copied ({name} of SHA256SUMS is missing); copy the folder again')
         if file_sha256(folder/name) != digest: raise InputError(f'model={given}: {name} is not as it was written (another sha256); copy the folder again, or delete SHA256SUMS if you changed it yourself')
 
@@ -153,7 +171,9 @@ def _part_files(folder, part, variant):
     name, ending = 'model' if part == 'text_encoder' else 'diffusion_pytorch_model', f'.{variant}' if variant else ''
     if (whole := folder/part/f'{name}{ending}.safetensors').is_file(): return [whole]
     index = folder/part/f'{name}.safetensors.index{ending}.json'
-    return sorted({folder/part/file for file in json.loads(index.read_text(encoding='utf-8'))['weight_map'].values()}) if index.is_file() else []
+    return sorted({
+        folder/part/file for file in json.loads(index.read_text(encoding='utf-8'))['weight_map'].values()
+    }) if index.is_file() else []
 
 def _try_forward(part, model):
     "Run a part once; on the meta device nothing is computed, but wrong settings raise."
@@ -171,25 +191,39 @@ def _shapes(config, part, given):
             else: model = kind(**{k: v for k, v in config.items() if k in inspect.signature(kind.__init__).parameters})
             _try_forward(part, model)
     except Exception as e:
-        raise InputError(f'model={given}: {part}/config.json describes no {kind.__name__} ({_first_line(e)}); copy the folder again') from None
+        raise InputError(
+            f'model={given}: {part}/config.json describes no {kind.__name__} ({_first_line(e)}); '
+            'copy the folder again') from None
     return {_new_name(part, name): tuple(t.shape) for name, t in model.state_dict().items()}
 
 def _check_tensors(folder, given, part, variant):
     "Compare the tensors that a part has with those that it needs."
     files = _part_files(folder, part, variant)
     try: config = json.loads((folder/part/'config.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError) as e: raise InputError(f'model={given}: {part}/config.json cannot be read ({_first_line(e)}); copy the folder again') from None
-    if not isinstance(config, dict): raise InputError(f'model={given}: {part}/config.json is no table; copy the folder again')
+    except (OSError, ValueError, RecursionError) as e:
+        raise InputError(
+            f'model={given}: {part}/config.json cannot be read ({_first_line(e)}); '
+            'copy the folder again') from None
+    if not isinstance(config, dict):
+        raise InputError(f'model={given}: {part}/config.json is no table; copy the folder again')
     if not files or config.get('_class_name', _CLASSES[part].__name__) != _CLASSES[part].__name__: return
     found = {name: shape for file in files for name, (shape, _) in safetensors_header(file)[0].items()}
-    found = {_new_name(part, name): shape for name, shape in found.items() if part != 'text_encoder' or not name.endswith(_SPARE)}
+    found = {_new_name(part, name): shape for name, shape in found.items()
+             if part != 'text_encoder' or not name.endswith(_SPARE)}
     needed = _shapes(config, part, given)
-    for names, what in ((needed.keys() - found.keys(), 'lacks'), (found.keys() - needed.keys(), 'has, and its configuration does not know,')):
-        if names: raise InputError(f'model={given}: the {part} {what} {len(names)} tensors, such as {min(names)}; copy or save it again')
+    for names, what in ((needed.keys() - found.keys(), 'lacks'),
+                        (found.keys() - needed.keys(), 'has, and its configuration does not know,')):
+        if names:
+            raise InputError(
+                f'model={given}: the {part} {what} {len(names)} tensors, such as {min(names)}; '
+                'copy or save it again')
     if odd := next((name for name in needed if found[name] != needed[name]), None):
-        raise InputError(f'model={given}: {odd} of the {part} is {found[odd]}, its configuration says {needed[odd]}; copy or save it again')
+        raise InputError(
+            f'model={given}: {odd} of the {part} is {found[odd]}, its configuration says {needed[odd]}; '
+            'copy or save it again')
 
-_OLD_NAMES = {'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_out.0'}    # of attention in older autoencoders
+# of attention in older autoencoders
+_OLD_NAMES = {'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_out.0'}
 
 def _new_name(part, name):
     "One name for a tensor, whatever version of a library has written it."
@@ -290,7 +324,9 @@ def pack_configuration(
 def _unpack_configuration(text, folder, given):
     "Write the files of a packed configuration; nothing but those that a pipeline has."
     try: files = json.loads(zlib.decompressobj().decompress(base64.b64decode(text), 64_000_000))
-    except (ValueError, RecursionError, zlib.error) as e: raise InputError(f'model={given}: its configuration cannot be read ({_first_line(e)}); copy it again') from None
+    except (ValueError, RecursionError, zlib.error) as e:
+        raise InputError(
+            f'model={given}: its configuration cannot be read ({_first_line(e)}); copy it again') from None
     if not (isinstance(files, dict) and all(isinstance(content, str) for content in files.values())):
         raise InputError(f'model={given}: its configuration is no table of texts; get it again')
     for name, content in files.items():
@@ -388,7 +424,8 @@ def _settle(part):
 # %% ../nbs/02_pipeline.ipynb #4e14420a
 def _check_fit(pipeline, given):
     "Refuse parts that are whole, each for itself, but not made for each other, and settings that no formula can use."
-    text, unet, vae, scheduler = (getattr(pipeline, part).config for part in ('text_encoder', 'unet', 'vae', 'scheduler'))
+    text, unet, vae, scheduler = (
+        getattr(pipeline, part).config for part in ('text_encoder', 'unet', 'vae', 'scheduler'))
     words, length = len(pipeline.tokenizer), pipeline.tokenizer.model_max_length
     kind = scheduler.get('prediction_type', 'epsilon')
     is_number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
@@ -412,7 +449,9 @@ def _check_scheduler(pipeline, given):
             sampler.set_timesteps(5)
             sampler.step(x, sampler.timesteps[0], sampler.scale_model_input(x, sampler.timesteps[0]))
     except Exception as e:
-        raise InputError(f'model={given}: scheduler/scheduler_config.json describes no sampler ({_first_line(e)[:150]}); copy or save it again') from None
+        raise InputError(
+            f'model={given}: scheduler/scheduler_config.json describes no sampler ({_first_line(e)[:150]}); '
+            'copy or save it again') from None
 
 def load_pipeline(
     model:str|Path='toyland',           # 'toyland' (embedded), a pipeline folder, a hub id, or a single .safetensors file
@@ -430,7 +469,8 @@ def load_pipeline(
     elif not path.exists() or not str(model).strip():
         raise InputError(f"model={model}: no such model; 'toyland' is embedded, otherwise give an existing pipeline folder or .safetensors file, or a hub id (owner/name)")
     with _quiet(), torch_defaults():    # torch's, whatever an earlier cell has set
-        pipeline = _open_folder(path, model, variant, allow_pickle) if path.is_dir() else _open_single(path, config, allow_pickle)
+        pipeline = (_open_folder(path, model, variant, allow_pickle) if path.is_dir()
+                    else _open_single(path, config, allow_pickle))
     _check_fit(pipeline, model)
     _check_scheduler(pipeline, model)
     for part in pipeline.components.values():

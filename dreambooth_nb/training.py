@@ -49,10 +49,11 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .checkpointing import (checkpoint_facts, claim_folder, find_checkpoint, list_checkpoints, load_checkpoint,
-    optimizer_tensors, save_checkpoint, save_weights, set_aside, whole, whole_weights)
-from .config import (TrainingConfig, check_config, check_resume, config_of_checkpoint, lightning_precision, make_config,
-    num_processes, save_config, subject_settings, training_steps, uses_8bit, validation_every, what_trains)
+from .checkpointing import (checkpoint_facts, claim_folder, find_checkpoint, list_checkpoints,
+    load_checkpoint, optimizer_tensors, save_checkpoint, save_weights, set_aside, whole, whole_weights)
+from .config import (TrainingConfig, check_config, check_resume, config_of_checkpoint,
+    lightning_precision, make_config, num_processes, save_config, subject_settings, training_steps, uses_8bit,
+    validation_every, what_trains)
 from .core import (InputError, bf16_in_hardware, default_device, generator_for, image_grid, markdown_code,
     markdown_text, replacing_file,
     seed_for, shell_command, torch_defaults, writable_folder)
@@ -475,7 +476,8 @@ def _write(self:History, trainer, row):
     self.file.flush()
 
 def _write_rows(file, header, rows):
-    writer = csv.DictWriter(file, header, restval='nan', extrasaction='ignore')     # rows of an edited file may have others
+    # rows of an edited file may have others
+    writer = csv.DictWriter(file, header, restval='nan', extrasaction='ignore')
     writer.writeheader()
     writer.writerows(rows)
     return file
@@ -490,13 +492,18 @@ def read_history(
     try:
         with open(path, newline='', encoding='utf-8', errors='replace') as file:
             for number, row in enumerate(csv.DictReader(file), 2):
-                try: rows.append({k: int(v) if k == 'step' else float(v) for k, v in row.items()} | dict(step=int(row['step'])))
+                try:
+                    rows.append({k: int(v) if k == 'step' else float(v) for k, v in row.items()}
+                                | dict(step=int(row['step'])))
                 except (ValueError, TypeError, KeyError): damaged.append(number)
     except (OSError, csv.Error) as e:
-        raise InputError(f'path={path}: cannot be read as a table of steps ({getattr(e, "strerror", None) or e}); give a metrics.csv') from None
+        raise InputError(
+            f'path={path}: cannot be read as a table of steps ({getattr(e, "strerror", None) or e}); '
+            'give a metrics.csv') from None
     if damaged:
         lines = f'line {damaged[0]}' + (f' and {len(damaged) - 1} more' if damaged[1:] else '')
-        warnings.warn(f'{Path(path).name}: {lines} cannot be read and {"are" if damaged[1:] else "is"} left out', stacklevel=2)
+        warnings.warn(f'{Path(path).name}: {lines} cannot be read and {"are" if damaged[1:] else "is"} left out',
+                      stacklevel=2)
     return [row for row in rows if steps is None or row['step'] <= steps]
 
 def _rows_before(folder, start):
@@ -506,8 +513,8 @@ def _rows_before(folder, start):
     except InputError: rows = []
     steps = {row['step'] for row in rows}
     if gone := [step for step in range(1, start + 1) if step not in steps]:
-        warnings.warn(f'metrics.csv: has no row for {len(gone)} of the {start} steps that are done (the first is {gone[0]}); '
-                      'the run goes on without them', stacklevel=2)
+        warnings.warn(f'metrics.csv: has no row for {len(gone)} of the {start} steps that are done '
+                      f'(the first is {gone[0]}); the run goes on without them', stacklevel=2)
     return rows
 
 # %% ../nbs/10_training.ipynb #312f1928
@@ -649,9 +656,12 @@ class Validation(EachStep):
 # %% ../nbs/10_training.ipynb #ae933c35
 def _is_like(value, own):
     "Whether something read from a file has the form of one's own."
-    if isinstance(own, dict): return isinstance(value, dict) and value.keys() == own.keys() and all(_is_like(value[k], own[k]) for k in own)
-    if isinstance(own, (list, tuple)): return isinstance(value, list) and len(value) == len(own) and all(map(_is_like, value, own))
-    if isinstance(own, (int, float)): return isinstance(value, (int, float)) and isinstance(value, bool) == isinstance(own, bool)
+    if isinstance(own, dict):
+        return isinstance(value, dict) and value.keys() == own.keys() and all(_is_like(value[k], own[k]) for k in own)
+    if isinstance(own, (list, tuple)):
+        return isinstance(value, list) and len(value) == len(own) and all(map(_is_like, value, own))
+    if isinstance(own, (int, float)):
+        return isinstance(value, (int, float)) and isinstance(value, bool) == isinstance(own, bool)
     return type(value) is type(own)
 
 class Checkpoints(EachStep):
@@ -707,7 +717,11 @@ class Checkpoints(EachStep):
             weights, optimizer = whole_weights(module.pipeline, weights), {name: whole(t) for name, t in optimizer_tensors(optimizer, weights).items()}
             average = average and {name: whole(t) for name, t in average.items()}
         if trainer.is_global_zero:
-            state = self.began_with | dict(config=asdict(module.config), lr_scheduler=trainer.lr_scheduler_configs[0].scheduler.state_dict(), scaler=trainer.precision_plugin.state_dict(), validation=scores)
+            state = self.began_with | dict(
+                config=asdict(module.config),
+                lr_scheduler=trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+                scaler=trainer.precision_plugin.state_dict(),
+                validation=scores)
             save_checkpoint(self.folder, step, module.pipeline, weights, optimizer, state, average,
                             module.config.checkpoints_total_limit, scores.get('score', scores.get('val_loss')), lower_is_better='score' not in scores)
 
@@ -749,9 +763,12 @@ def make_loggers(
     loggers, logs = [], folder/config.logging_dir
     logs.mkdir(parents=True, exist_ok=True)
     if config.report_to in ('tensorboard', 'all'):
-        loggers.append(TensorBoardLogger(logs, name='', version='', purge_step=start + 1 if start else None, default_hp_metric=False))
+        loggers.append(TensorBoardLogger(logs, name='', version='', purge_step=start + 1 if start else None,
+                                         default_hp_metric=False))
     if config.report_to in ('wandb', 'all'):
-        try: loggers.append(WandbLogger(name=folder.name, save_dir=logs, project='dreambooth', resume='allow', id=_wandb_id(logs)))
+        try:
+            loggers.append(WandbLogger(name=folder.name, save_dir=logs, project='dreambooth', resume='allow',
+                                       id=_wandb_id(logs)))
         except ImportError: raise InputError("report_to=wandb: needs Weights & Biases; pip install 'dreambooth_nb[wandb]', or use tensorboard") from None
     for logger in loggers: logger.log_hyperparams({name: value for name, value in asdict(config).items() if value is not None})
     return loggers
@@ -788,7 +805,12 @@ def _quiet_lightning()->Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names: logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for message in ('.*does not have many workers.*', '.*LeafSpec.*', '.*in eval mode at the start.*', '.*isinstance.treespec.*', '.*Total length of .* is zero.*'): warnings.filterwarnings('ignore', message=message)
+        for message in ('.*does not have many workers.*',
+                        '.*LeafSpec.*',
+                        '.*in eval mode at the start.*',
+                        '.*isinstance.treespec.*',
+                        '.*Total length of .* is zero.*'):
+            warnings.filterwarnings('ignore', message=message)
         try: yield
         finally:
             for name, level in levels.items(): logging.getLogger(name).setLevel(level)
@@ -823,8 +845,9 @@ def check_devices(
         raise InputError(f'devices={c.devices}: this machine has {torch.cuda.device_count()}; give as many, or fewer')
     is_started = any(name in os.environ for name in ('LOCAL_RANK', 'TORCHELASTIC_RUN_ID', 'SLURM_PROCID'))
     if _wanted_devices(c)*c.num_nodes > 1 and not is_started and _is_notebook():
-        raise InputError(f'devices={c.devices}: a notebook is one process, and each device needs its own; '
-                         'save the settings (dreambooth_nb.config.save_config) and run `dreambooth train --config FILE` in a shell')
+        raise InputError(
+            f'devices={c.devices}: a notebook is one process, and each device needs its own; '
+            'save the settings (dreambooth_nb.config.save_config) and run `dreambooth train --config FILE` in a shell')
 
 def make_trainer(
     config:TrainingConfig,              # devices, precision, accumulation, clipping, steps
@@ -835,13 +858,17 @@ def make_trainer(
     c = config
     check_devices(c)
     try:
-        return L.Trainer(max_steps=c.max_train_steps - start, devices=c.devices, num_nodes=c.num_nodes, accelerator=c.accelerator,
-            strategy=_strategy(c), precision=training_precision(c), accumulate_grad_batches=c.gradient_accumulation_steps,
-            gradient_clip_val=c.max_grad_norm, callbacks=list(callbacks), logger=False, log_every_n_steps=1,
-            use_distributed_sampler=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+        return L.Trainer(
+            max_steps=c.max_train_steps - start,
+            devices=c.devices, num_nodes=c.num_nodes, accelerator=c.accelerator, strategy=_strategy(c),
+            precision=training_precision(c), accumulate_grad_batches=c.gradient_accumulation_steps,
+            gradient_clip_val=c.max_grad_norm,
+            callbacks=list(callbacks), logger=False, log_every_n_steps=1, use_distributed_sampler=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     except (MisconfigurationException, RuntimeError, ValueError) as e:
-        raise InputError(f"devices={c.devices}, num_nodes={c.num_nodes}, strategy={c.strategy}: Lightning refuses them here "
-                         f"({' '.join(str(e).split())}); change them, or the environment that it speaks of") from None
+        raise InputError(
+            f"devices={c.devices}, num_nodes={c.num_nodes}, strategy={c.strategy}: Lightning refuses them here "
+            f"({' '.join(str(e).split())}); change them, or the environment that it speaks of") from None
 
 # %% ../nbs/10_training.ipynb #5e6c4e6c
 @contextmanager
@@ -964,26 +991,35 @@ def photo_changes(
     found = []
     for old, new in zip(before, after):
         if [*old.values()] == [*new.values()]: continue     # the same ones, whatever they are called now
-        found += [f'{name} is another photo, or has another caption' for name in new if name in old and new[name] != old[name]]
-        found += [f'{name} is new' for name in new if name not in old] + [f'{name} is gone' for name in old if name not in new]
+        found += [f'{name} is another photo, or has another caption' for name in new
+                  if name in old and new[name] != old[name]]
+        found += ([f'{name} is new' for name in new if name not in old]
+                  + [f'{name} is gone' for name in old if name not in new])
     return found
 
 def _is_content(photos):
     "Whether something read from a file is a list of what `Subject.content` gives."
-    return isinstance(photos, list) and all(isinstance(one, dict) and all(isinstance(digest, str) for digest in one.values()) for one in photos)
+    return isinstance(photos, list) and all(
+        isinstance(one, dict) and all(isinstance(digest, str) for digest in one.values()) for one in photos)
 
 def _check_beginning(name, state, now, config):
     "Refuse to go on with another model, or, unless that is wanted, with other photos."
     if state.get('model') != now['model']:
-        raise InputError(f'pretrained_model_name_or_path={config.pretrained_model_name_or_path}: is not the model that {name} was trained from; give that one')
+        raise InputError(
+            f'pretrained_model_name_or_path={config.pretrained_model_name_or_path}: '
+            f'is not the model that {name} was trained from; give that one')
     if state.get('frozen') != now['frozen']:
-        raise InputError(f'pretrained_model_name_or_path={config.pretrained_model_name_or_path}: its VAE or noise schedule is not the one that {name} was trained with; give that one')
+        raise InputError(
+            f'pretrained_model_name_or_path={config.pretrained_model_name_or_path}: '
+            f'its VAE or noise schedule is not the one that {name} was trained with; give that one')
     if not _is_content(photos := state.get('photos')):
-        raise InputError(f'resume_from_checkpoint={name}: what it keeps about its photos is damaged; use another checkpoint')
+        raise InputError(
+            f'resume_from_checkpoint={name}: what it keeps about its photos is damaged; use another checkpoint')
     if not (changes := photo_changes(photos, now['photos'])): return
     listed = ', '.join(changes[:4]) + (f' and {len(changes) - 4} more' if changes[4:] else '')
     said = f'resume_from_checkpoint={name}: photos or captions are not those that it was trained on: {listed}'
-    if not config.allow_changed_photos: raise InputError(f'{said}; put them back, or give allow_changed_photos to go on with these')
+    if not config.allow_changed_photos:
+        raise InputError(f'{said}; put them back, or give allow_changed_photos to go on with these')
     warnings.warn(f'{said}; going on with these', stacklevel=2)
 
 def _start(resume_from, config, now):
@@ -993,9 +1029,12 @@ def _start(resume_from, config, now):
     check_resume(config_of_checkpoint(facts['state'].get('config'), name), config, name)
     _check_beginning(name, facts['state'], now, config)
     if facts['step'] > config.max_train_steps:
-        raise InputError(f"max_train_steps={config.max_train_steps}: {name} has done {facts['step']} steps already; give more, or resume from an earlier one")
+        raise InputError(
+            f"max_train_steps={config.max_train_steps}: {name} has done {facts['step']} steps already; "
+            'give more, or resume from an earlier one')
     if facts['step'] == config.max_train_steps:
-        warnings.warn(f'resume_from_checkpoint={name}: all {config.max_train_steps} steps are done; what is left is to write the model', stacklevel=2)
+        warnings.warn(f'resume_from_checkpoint={name}: all {config.max_train_steps} steps are done; '
+                      'what is left is to write the model', stacklevel=2)
     return facts['step']
 
 # %% ../nbs/10_training.ipynb #f78e4744
@@ -1004,14 +1043,16 @@ def _to_resume(folder, config):
     name = config.resume_from_checkpoint
     if folder is None or name is None: return None
     if name == 'latest' and not list_checkpoints(folder):
-        warnings.warn(f'resume_from_checkpoint=latest: {folder} has no checkpoint yet; beginning with step 1', stacklevel=2)
+        warnings.warn(f'resume_from_checkpoint=latest: {folder} has no checkpoint yet; beginning with step 1',
+                      stacklevel=2)
         return None
     return find_checkpoint(folder, name)
 
 def _validated(folder, start):
     "The validations of the steps that are done already."
     if not start or not (folder/'validation.csv').exists(): return {}
-    return {row['step']: {k: v for k, v in row.items() if k != 'step'} for row in read_history(folder/'validation.csv', start)}
+    return {row['step']: {k: v for k, v in row.items() if k != 'step'}
+            for row in read_history(folder/'validation.csv', start)}
 
 def _is_its_own(folder, resume_from):
     "Whether a run goes on in the folder in which it began."
@@ -1057,8 +1098,11 @@ def model_card(
 )->str: # Markdown
     "Say what a model is and how it was made."
     c = run.config
-    listed = '\n'.join(f'- {markdown_code(s.instance_prompt)}: {len(s.images)} photos of one {markdown_text(s.class_noun or s.name)}' for s in run.subjects)
-    command = shell_command('dreambooth', 'generate', '--model', run.output_dir.name, '--prompt', run.subjects[0].instance_prompt)
+    listed = '\n'.join(
+        f'- {markdown_code(s.instance_prompt)}: {len(s.images)} photos of one {markdown_text(s.class_noun or s.name)}'
+        for s in run.subjects)
+    command = shell_command('dreambooth', 'generate', '--model', run.output_dir.name,
+                            '--prompt', run.subjects[0].instance_prompt)
     prior = f'prior preservation with weight {c.prior_loss_weight:g}' if c.with_prior_preservation else 'no prior preservation'
     return f"""# {markdown_text(run.output_dir.name)}
 
@@ -1066,7 +1110,8 @@ Stable Diffusion that has learned, by DreamBooth:
 
 {listed}
 
-Made from {markdown_code(public_name(c.pretrained_model_name_or_path))} in {c.max_train_steps} steps (batch {c.train_batch_size}, learning rate {c.learning_rate:g}, {c.trainable}, {prior}, seed {c.seed}).
+Made from {markdown_code(public_name(c.pretrained_model_name_or_path))} in {c.max_train_steps} steps \
+(batch {c.train_batch_size}, learning rate {c.learning_rate:g}, {c.trainable}, {prior}, seed {c.seed}).
 All settings: `config.yaml`; all steps' losses: `metrics.csv`.
 
 {markdown_code(command, 'sh')}
@@ -1119,8 +1164,9 @@ def train(
 def _stopped(checkpoints):
     "The exception for a run that was interrupted."
     done = checkpoints.saved
-    stopped = KeyboardInterrupt(f'stopped after step {done}; to go on, give resume_from_checkpoint=latest and the same settings' if done
-                                else 'stopped before the first step was done')
+    stopped = KeyboardInterrupt(
+        f'stopped after step {done}; to go on, give resume_from_checkpoint=latest and the same settings' if done
+        else 'stopped before the first step was done')
     stopped.signum = checkpoints.interrupted[0]
     return stopped
 
@@ -1138,9 +1184,11 @@ def _train(subjects, model, config, folder, prior, validate, progress):
     average = [Average(trained, full.ema_decay)] if full.use_ema else []
     history = History(folder and folder/'metrics.csv', _rows_before(before, start), progress)
     validation = Validation(folder, validate, *average, scores=_validated(before, start))
-    checkpoints = [Checkpoints(folder, history, validation, average[0] if average else None, now, resume_from)] if folder else []
+    checkpoints = ([Checkpoints(folder, history, validation, average[0] if average else None, now, resume_from)]
+                   if folder else [])
     module = DreamBooth(pipeline, trained, full, start=start)
-    with _quiet_lightning(): trainer = make_trainer(full, start, [*refresh, *average, history, validation, *checkpoints])
+    with _quiet_lightning():
+        trainer = make_trainer(full, start, [*refresh, *average, history, validation, *checkpoints])
     if folder and rank_zero_only.rank == 0:     # from here on files are written
         _make_room(folder, full, resume_from, start)
         _keep_pictures(subjects, folder/'instance_images')
