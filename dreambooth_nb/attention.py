@@ -167,10 +167,12 @@ def attention_figure(
     for axis in axes.flat: axis.axis('off')
     for r, (row, m, names) in enumerate(zip(axes, rows, columns)):
         row[0].imshow(m.image)
-        row[0].text(.5, -.05, titles[r] if titles else 'the picture', transform=row[0].transAxes, ha='center', va='top', fontsize=10, parse_math=False)
+        row[0].text(.5, -.05, titles[r] if titles else 'the picture', transform=row[0].transAxes,
+                    ha='center', va='top', fontsize=10, parse_math=False)
         for axis, word in zip(row[1:], names):
             _overlay(axis, m.image, one := m.of(word), outlines[r] if outlines else None)
-            axis.text(.5, -.05, word, transform=axis.transAxes, ha='center', va='top', fontsize=12, weight='bold', parse_math=False)
+            axis.text(.5, -.05, word, transform=axis.transAxes,
+                      ha='center', va='top', fontsize=12, weight='bold', parse_math=False)
             axis.text(.5, -.23, f'{one.mean():.1%}', transform=axis.transAxes, ha='center', va='top', fontsize=9, color='#555555')
     return figure
 

@@ -131,7 +131,8 @@ def default_dtype(
 # %% ../nbs/00_core.ipynb #a91ea152
 @contextmanager
 def torch_defaults()->Iterator[None]:
-    "While it runs, torch is as in a fresh process: float32, CPU, gradients, no autocast; afterwards as it was. A decorator too."
+    ("While it runs, torch is as in a fresh process: float32, CPU, gradients, no autocast; "
+     "afterwards as it was. A decorator too.")
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     kinds = {'cpu', default_device().type}
     with ExitStack() as stack:
@@ -256,7 +257,8 @@ def usable_path(
         for name in (place, *place.parts):  # each part alone too: nobody asks it below a folder that does not exist
             with suppress(FileNotFoundError, NotADirectoryError, PermissionError): os.lstat(name)
     except (OSError, ValueError, RuntimeError) as e:
-        reason = getattr(e, 'strerror', None) or ('no such user' if isinstance(e, RuntimeError) else 'a character that names cannot have')
+        reason = getattr(e, 'strerror', None) or (
+            'no such user' if isinstance(e, RuntimeError) else 'a character that names cannot have')
         raise InputError(f'{argument}={one_line(path, 80)}: is no usable name ({reason}); choose another') from None
     return place
 
@@ -264,7 +266,9 @@ def _refuse_undecodable(path, argument):
     "Refuse to write where safetensors and tokenizers could not open anything."
     try: str(path).encode()
     except UnicodeEncodeError:
-        raise InputError(f'{argument}={one_line(path)}: is not UTF-8; set PYTHONUTF8=1, or choose another name') from None
+        raise InputError(
+            f'{argument}={one_line(path)}: is not UTF-8; '
+            'set PYTHONUTF8=1, or choose another name') from None
 
 def _make_folder(
     path:Path,      # with all above it
@@ -274,8 +278,13 @@ def _make_folder(
     _refuse_undecodable(path, argument)
     try: path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f'{argument}={one_line(path)}: a file stands in the way; choose the name of a folder') from None
-    except OSError as e: raise InputError(f'{argument}={one_line(path)}: cannot be written ({e.strerror}); choose another folder') from None
+        raise InputError(
+            f'{argument}={one_line(path)}: a file stands in the way; '
+            'choose the name of a folder') from None
+    except OSError as e:
+        raise InputError(
+            f'{argument}={one_line(path)}: cannot be written ({e.strerror}); '
+            'choose another folder') from None
 
 # %% ../nbs/00_core.ipynb #372c36e1
 def _sync(
@@ -298,7 +307,10 @@ def replacing_file(
 )->Iterator[Path]: # where to write
     "Write a file completely or not at all: whatever happens, `path` is the old file or the new one."
     path = usable_path(path, 'path')
-    if path.is_dir(): raise InputError(f'path={one_line(path)}: is a folder, a file is to be written there; choose another name')
+    if path.is_dir():
+        raise InputError(
+            f'path={one_line(path)}: is a folder, a file is to be written there; '
+            'choose another name')
     _refuse_undecodable(path, 'path')
     _make_folder(path.parent, 'path')
     temporary = _beside(path, 'part')
@@ -345,7 +357,10 @@ def replacing_folder(
 )->Iterator[Path]: # an empty folder to write to
     "Write a folder completely or not at all; other entries of an existing folder stay."
     path = usable_path(path, 'path')
-    if path.exists() and not path.is_dir(): raise InputError(f'path={one_line(path)}: is a file, a folder is to be written there; choose another name')
+    if path.exists() and not path.is_dir():
+        raise InputError(
+            f'path={one_line(path)}: is a file, a folder is to be written there; '
+            'choose another name')
     temporary = _beside(path.absolute(), 'part')
     _make_folder(temporary, 'path')
     try:
@@ -373,5 +388,7 @@ def writable_folder(
             f.write(b'x')
             f.flush()
     except OSError as e:
-        raise InputError(f'{argument}={one_line(path)}: cannot be written ({e.strerror}); choose another folder') from None
+        raise InputError(
+            f'{argument}={one_line(path)}: cannot be written ({e.strerror}); '
+            'choose another folder') from None
     return path

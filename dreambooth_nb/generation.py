@@ -33,9 +33,11 @@ from tqdm.auto import tqdm
 
 from .checkpointing import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
 from .config import Refused, config_of_checkpoint, load_config, subject_settings, what_trains
-from .core import InputError, file_sha256, image_grid, one_line, replacing_file, shell_command, usable_path, writable_folder
-from .guidance import (SCHEDULERS, _batches, _draw, _inference, _picture_size, _sampler, _start, _Texts, _texts, _wishes, generate_batches,
-    initial_noise, usual_batch)
+from .core import (
+    InputError, file_sha256, image_grid, one_line, replacing_file, shell_command, usable_path, writable_folder)
+from .guidance import (
+    SCHEDULERS, _batches, _draw, _inference, _picture_size, _sampler, _start, _Texts, _texts, _wishes,
+    generate_batches, initial_noise, usual_batch)
 from .pipeline import MODELS, PARTS, PICKLES, TENSORS_SHA256, _check_folder, encode_images, read_safetensors, safetensors_header, truncated_text
 from .prior import fingerprint
 from .subject import load_photo
@@ -56,7 +58,10 @@ def _read_text(
     with open(handle, 'rb') as file:
         if stat.S_ISFIFO(os.fstat(handle).st_mode): os.set_blocking(handle, True)
         content = file.read(_PROMPTS_BYTES + 1)
-    if len(content) > _PROMPTS_BYTES: raise InputError(f'{argument}={one_line(path)}: has more than {_PROMPTS_BYTES//10**6} MB; give a text file with one prompt per line')
+    if len(content) > _PROMPTS_BYTES:
+        raise InputError(
+            f'{argument}={one_line(path)}: has more than {_PROMPTS_BYTES//10**6} MB; '
+            'give a text file with one prompt per line')
     return content.decode('utf-8-sig')
 
 def read_prompts(
@@ -65,8 +70,14 @@ def read_prompts(
     "Read prompts from a file."
     path = usable_path(path, 'prompts_file')
     try: lines = re.split('\r\n|[\r\n]', _read_text(path, 'prompts_file'))
-    except UnicodeDecodeError: raise InputError(f'prompts_file={one_line(path)}: is not UTF-8 text; save it as such, one prompt per line') from None
-    except OSError as e: raise InputError(f"prompts_file={one_line(path)}: cannot be read ({e.strerror}); give a text file with one prompt per line") from None
+    except UnicodeDecodeError:
+        raise InputError(
+            f'prompts_file={one_line(path)}: is not UTF-8 text; '
+            'save it as such, one prompt per line') from None
+    except OSError as e:
+        raise InputError(
+            f"prompts_file={one_line(path)}: cannot be read ({e.strerror}); "
+            'give a text file with one prompt per line') from None
     prompts = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith('#')]
     if not prompts: raise InputError(f'prompts_file={one_line(path)}: holds no prompt; write one per line')
     return prompts
@@ -84,7 +95,8 @@ def subject_phrases(
 )->list[str]: # such as ['sks dog']; [] where nothing says whom a model has learned
     "Read from a run's config.yaml, or from a checkpoint, what its subjects are called in prompts."
     folder = usable_path(model, 'model')
-    if (folder/'trainer_state').is_dir(): config = config_of_checkpoint(checkpoint_facts(folder)['state'].get('config'), folder.name)
+    if (folder/'trainer_state').is_dir():
+        config = config_of_checkpoint(checkpoint_facts(folder)['state'].get('config'), folder.name)
     elif (folder/'config.yaml').is_file(): config = load_config(folder/'config.yaml')
     else: return []
     return [_phrase(settings) for settings in subject_settings(config)]
@@ -97,7 +109,9 @@ def fill_prompts(
     unfilled = [p for p in prompts if '{}' in p]
     if unfilled and len(phrases) != 1:
         why = f"the model has learned several ({', '.join(phrases)})" if phrases else 'nothing says whom the model has learned'
-        raise InputError(f"prompt='{one_line(unfilled[0], 80)}': {{}} stands for the subject, but {why}; give subject_phrase, such as {phrases[0] if phrases else 'sks dog'!r}")
+        raise InputError(
+            f"prompt='{one_line(unfilled[0], 80)}': {{}} stands for the subject, but {why}; "
+            f"give subject_phrase, such as {phrases[0] if phrases else 'sks dog'!r}")
     return [p.replace('{}', phrases[0]) if '{}' in p else p for p in prompts]
 
 # %% ../nbs/13_generation.ipynb #4b51fb01
@@ -111,7 +125,9 @@ def check_prompts(
     for prompt in prompts:
         if not prompt.strip(): raise InputError(f"{argument}={prompt!r}: is empty; say what to draw, such as 'a photo of a dog on the beach'")
         try: prompt.encode()
-        except UnicodeEncodeError: raise InputError(f'{argument}={one_line(prompt, 80)}: is not UTF-8; set PYTHONUTF8=1') from None
+        except UnicodeEncodeError:
+            raise InputError(
+                f'{argument}={one_line(prompt, 80)}: is not UTF-8; set PYTHONUTF8=1') from None
         if not cut and (lost := truncated_text(tokenizer, prompt)):
             start = prompt if len(prompt) < 40 else prompt[:36] + ' ...'
             raise InputError(f'{argument}={start!r}: is longer than the {tokenizer.model_max_length - 2} tokens that the model reads; '
@@ -148,7 +164,9 @@ def picture_facts(
     except Exception as e:
         raise InputError(f"path={path}: cannot be read as a picture ({getattr(e, 'strerror', None) or 'damaged, or none'}); give another file") from None
     try: facts = json.loads(text) if text else {}
-    except (ValueError, RecursionError): raise InputError(f'path={path}: its record is damaged; the picture itself can be read') from None
+    except (ValueError, RecursionError):
+        raise InputError(
+            f'path={path}: its record is damaged; the picture itself can be read') from None
     return facts if isinstance(facts, dict) else {}
 
 # %% ../nbs/13_generation.ipynb #ba803be3
@@ -167,7 +185,10 @@ def command_for(
     names = ['model', 'revision', 'variant', 'lora', 'lora_scale', 'prompt', 'negative_prompt', 'walk_to', 'to_seed', 'init_image', 'strength', 'num_images', 'seed', 'num_inference_steps',
              'guidance_scale', 'guidance_rescale', 'guidance_interval', 'scheduler', 'height', 'width', 'precision']
     given = {'num_images': 1} | {name: facts[name] for name in names if facts.get(name) not in (None, '')}
-    if any(isinstance(v, dict) or isinstance(v, list) and (name != 'guidance_interval' or not all(isinstance(x, float | int) for x in v)) for name, v in given.items()): return ''
+    if any(isinstance(v, dict)
+           or isinstance(v, list) and (
+               name != 'guidance_interval' or not all(isinstance(x, float | int) for x in v))
+           for name, v in given.items()): return ''
     if given.get('scheduler') not in SCHEDULERS: given.pop('scheduler', None)  # the model's own
     words = [[f'--{name}', *map(str, given[name] if isinstance(given[name], list) else [given[name]])] for name in names if name in given]
     return shell_command('dreambooth', 'generate', *chain(*words))
@@ -210,7 +231,10 @@ def write_pictures(
             thumbnails.append(image.resize((max(1, round(image.width*scale)), max(1, round(image.height*scale)))) if scale < 1 else image)
         common = {k: v for k, v in facts[0].items() if all(f.get(k) == v for f in facts)}
         save_picture(_grid(thumbnails, facts), folder/'grid.png', common | dict(grid_of=len(files)))
-    except KeyboardInterrupt: raise KeyboardInterrupt(f'stopped; {_finished(folder, files, facts)} of {len(facts)} pictures are finished and lie in {folder}') from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f'stopped; {_finished(folder, files, facts)} of {len(facts)} pictures are finished '
+            f'and lie in {folder}') from None
     finally: getattr(batches, 'close', list)()  # ends the bar before anything else is said
     return files
 
@@ -374,7 +398,9 @@ def _way(pipeline, prompts, num_images, seed, negative_prompt, init_image, stren
     wished = lambda first, n: dict(prompt=asked[first:], negative_prompt=negative_prompt, seed=seed + first, batch_size=n) | how
     if init_image is None: return lambda first, n: generate_batches(pipeline, **wished(first, n)), own
     path = usable_path(init_image, 'init_image')
-    if path.exists() and not path.is_file(): raise InputError(f'init_image={one_line(path)}: is no file but a folder or a device; give a picture')
+    if path.exists() and not path.is_file():
+        raise InputError(
+            f'init_image={one_line(path)}: is no file but a folder or a device; give a picture')
     try: photo = load_photo(path).image
     except InputError as e: raise InputError(str(e).replace('path=', 'init_image=', 1)) from None
     over = dict(init_image=path.name, init_image_sha256=file_sha256(path), strength=strength)
@@ -386,7 +412,8 @@ def _duration(seconds):
     return f'{minutes//60} h {minutes%60} min' if minutes >= 60 else f'{minutes} min'
 
 def _foretold(batches, prompts, count):
-    "Hand batches on; of a long job say at once how many pictures it is, and after the first batch how long it will take."
+    ("Hand batches on; of a long job say at once how many pictures it is, "
+     "and after the first batch how long it will take.")
     tell = partial(tqdm.write, file=sys.stderr)
     if count >= 100: tell(f'{prompts:,} prompt{"s"*(prompts > 1)} x {count//prompts:,} = {count:,} images')
     started = time.monotonic()
@@ -394,7 +421,9 @@ def _foretold(batches, prompts, count):
         for number, images in enumerate(batches):
             left = count - len(images)
             seconds = (time.monotonic() - started)/len(images)*left
-            if number == 0 and seconds > 60: tell(f'about {_duration(seconds)} for the other {left:,}; what is finished stays if you stop it')
+            if number == 0 and seconds > 60:
+                tell(f'about {_duration(seconds)} for the other {left:,}; '
+                     'what is finished stays if you stop it')
             yield images
 
 def draw_to(
@@ -437,7 +466,8 @@ def _size(path):
 def _json(path):
     "A small JSON file of a folder."
     try: found = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError): raise InputError(f'path={path}: cannot be read; copy it again') from None
+    except (OSError, ValueError, RecursionError):
+        raise InputError(f'path={path}: cannot be read; copy it again') from None
     if not isinstance(found, dict): raise InputError(f'path={path}: holds no table of names and values; copy it again')
     return found
 
@@ -447,7 +477,8 @@ def _to_draw(model, prompt='a photo of a dog', *more):
 
 def _to_go_on(folder, checkpoint):
     "The command that goes on with a run."
-    return shell_command('dreambooth', 'train', '--config', folder/'config.yaml', '--resume_from_checkpoint', checkpoint)
+    return shell_command('dreambooth', 'train', '--config', folder/'config.yaml',
+                         '--resume_from_checkpoint', checkpoint)
 
 def _describe_picture(path):
     "Of a file that ends like a picture."
@@ -464,7 +495,8 @@ def _describe_checkpoint(folder):
     shown = dict(step=facts['step'], weights=', '.join(weights), weights_alone=f"{sizes['usable']/1e6:.1f} MB", to_go_on=f"{sizes['resumable']/1e6:.1f} MB", versions=facts.get('versions'))
     config = run/'config.yaml'
     phrase = subject_phrases(run)[0] if config.is_file() else 'a dog'
-    return 'a checkpoint of a training run', shown, [_to_draw(folder, f'a photo of {phrase}')] + [_to_go_on(run, folder.name)]*config.is_file()
+    return ('a checkpoint of a training run', shown,
+            [_to_draw(folder, f'a photo of {phrase}')] + [_to_go_on(run, folder.name)]*config.is_file())
 
 def _describe_pipeline(folder):
     "Of a diffusers folder."
@@ -489,13 +521,18 @@ def _describe_run(folder):
     "Of the output folder of `dreambooth train`."
     config, checkpoints = load_config(folder/'config.yaml'), [p.name for p in list_checkpoints(folder)]
     last, phrases, best = _last_row(folder/'metrics.csv'), [_phrase(s) for s in subject_settings(config)], best_checkpoint(folder)
-    facts = dict(subject=', '.join(phrases), made_from=model_name(config.pretrained_model_name_or_path), trained=what_trains(config), prior_preservation=config.with_prior_preservation, seed=config.seed,
-                 steps_done=last.get('step', 0), last_loss=last.get('loss'), checkpoints=', '.join(checkpoints) or 'none', best=best and best[0].name,
-                 earlier_runs=', '.join(_earlier(folder)))
+    facts = dict(
+        subject=', '.join(phrases), made_from=model_name(config.pretrained_model_name_or_path),
+        trained=what_trains(config), prior_preservation=config.with_prior_preservation, seed=config.seed,
+        steps_done=last.get('step', 0), last_loss=last.get('loss'),
+        checkpoints=', '.join(checkpoints) or 'none', best=best and best[0].name,
+        earlier_runs=', '.join(_earlier(folder)))
     use = lambda model: _to_draw(model, f'a photo of {phrases[0]}')
-    if (folder/'model_index.json').exists(): return 'a training run, finished', facts | _describe_pipeline(folder)[1], [use(folder)]
+    if (folder/'model_index.json').exists():
+        return 'a training run, finished', facts | _describe_pipeline(folder)[1], [use(folder)]
     kept = dict.fromkeys([*checkpoints[-1:], *([best[0].name] if best else [])])
-    return 'a training run that is not finished', facts, [_to_go_on(folder, 'latest')]*bool(checkpoints) + [use(folder/name) for name in kept]
+    return ('a training run that is not finished', facts,
+            [_to_go_on(folder, 'latest')]*bool(checkpoints) + [use(folder/name) for name in kept])
 
 # %% ../nbs/13_generation.ipynb #a10486f8
 def _with_base(path): return _to_draw('BASE', 'a photo of a dog', '--lora', path)
@@ -505,7 +542,8 @@ _NAMES = {  # how names in a file of weights begin, or what they contain -> what
     r'model\.diffusion_model\.': ('a whole Stable Diffusion in one file', _to_draw),
     r'lora_(unet|te)\w*\.': ("LoRA weights in kohya's layout", _with_base),
     r'.*\.lora(_[AB]|[._](down|up))\.': ("LoRA weights in diffusers' layout", _with_base),
-    r'<.*>$': ('learned words (textual inversion)', lambda path: f'in Python: pipeline.load_textual_inversion({str(path)!r})'),
+    r'<.*>$': ('learned words (textual inversion)',
+               lambda path: f'in Python: pipeline.load_textual_inversion({str(path)!r})'),
     r'(down_blocks|up_blocks|mid_block|conv_in)\.': ('the UNet of a pipeline', _above),
     r'text_model\.': ('the text encoder of a pipeline', _above),
     r'(encoder|decoder)\.': ('the VAE of a pipeline', _above)}
@@ -524,15 +562,27 @@ def _describe_weights(path):
 def _describe_folder(folder):
     "Of a folder."
     if (folder/'trainer_state'/'state.json').is_file(): return _describe_checkpoint(folder)
-    if (folder/'config.yaml').is_file() and (any((folder/name).exists() for name in ('metrics.csv', 'model_index.json')) or any(folder.glob('checkpoint-*'))): return _describe_run(folder)
+    if (folder/'config.yaml').is_file() and (
+            any((folder/name).exists() for name in ('metrics.csv', 'model_index.json'))
+            or any(folder.glob('checkpoint-*'))):
+        return _describe_run(folder)
     if (folder/'model_index.json').is_file(): return _describe_pipeline(folder)
     pictures, manifest = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES), folder/'manifest.json'
     if manifest.is_file() and pictures:
         settings = found if isinstance(found := _json(manifest).get('settings'), dict) else {}
-        return 'class images, drawn by the model', settings | dict(pictures=len(pictures)), [shell_command('dreambooth', 'train', '--with_prior_preservation', '--class_data_dir', folder)]
-    if (folder/'image-000.png').is_file(): return 'pictures drawn by dreambooth', dict(pictures=len(list(folder.glob('image-*.png'))), first=picture_facts(folder/'image-000.png').get('prompt')), [shell_command('dreambooth', 'info', folder/'image-000.png')]
-    if pictures: return 'photos', dict(pictures=len(pictures)), [shell_command('dreambooth', 'train', '--instance_data_dir', folder, '--class_noun', 'dog')]
-    if earlier := _earlier(folder): return 'a folder of earlier runs', dict(earlier_runs=', '.join(earlier)), [shell_command('dreambooth', 'info', folder/name) for name in earlier]
+        return ('class images, drawn by the model', settings | dict(pictures=len(pictures)),
+                [shell_command('dreambooth', 'train', '--with_prior_preservation', '--class_data_dir', folder)])
+    if (folder/'image-000.png').is_file():
+        return ('pictures drawn by dreambooth',
+                dict(pictures=len(list(folder.glob('image-*.png'))),
+                     first=picture_facts(folder/'image-000.png').get('prompt')),
+                [shell_command('dreambooth', 'info', folder/'image-000.png')])
+    if pictures:
+        return ('photos', dict(pictures=len(pictures)),
+                [shell_command('dreambooth', 'train', '--instance_data_dir', folder, '--class_noun', 'dog')])
+    if earlier := _earlier(folder):
+        return ('a folder of earlier runs', dict(earlier_runs=', '.join(earlier)),
+                [shell_command('dreambooth', 'info', folder/name) for name in earlier])
     raise InputError(f'path={folder}: is a folder, but no run, checkpoint or pipeline, and no pictures are in it; give one of those')
 
 # %% ../nbs/13_generation.ipynb #08a150f4
@@ -545,7 +595,9 @@ def _describe_place(place, path):
     if place.is_file() and place.suffix.lower() in _PICTURES: return _describe_picture(place)
     if place.is_file() and place.suffix == '.safetensors': return _describe_weights(place)
     if place.suffix in PICKLES:
-        raise InputError(f'path={path}: is a pickle, which can run code when it is opened, so it is left closed; convert it to .safetensors')
+        raise InputError(
+            f'path={path}: is a pickle, which can run code when it is opened, so it is left closed; '
+            'convert it to .safetensors')
     raise InputError(f'path={path}: is no picture, no .safetensors file and no folder; give one of those')
 
 def describe(
@@ -557,7 +609,9 @@ def describe(
     except (InputError, Refused): raise
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as e:
         why = f'{type(e).__name__}: {one_line(e, 100)}'
-        raise InputError(f'path={one_line(path)}: something in it is not as this package writes it ({why}); copy it again') from None
+        raise InputError(
+            f'path={one_line(path)}: something in it is not as this package writes it ({why}); '
+            'copy it again') from None
     use = [u.replace(str(MODELS/'toyland'), 'toyland') for u in use]
     return dict(path=str(path), kind=kind, facts={k: v for k, v in facts.items() if v not in (None, '')}, use=use)
 
@@ -572,4 +626,5 @@ def description(
     facts = {_plain(name, 40): _plain(value) for name, value in found['facts'].items()}
     width = max(map(len, facts), default=3)
     lines = [f'  {name:{width}}  {value}' for name, value in facts.items()]
-    return '\n'.join([f"{_plain(found['path'])}: {found['kind']}", *lines, *(f"  {'use':{width}}  {use}" for use in found['use'])])
+    return '\n'.join([f"{_plain(found['path'])}: {found['kind']}", *lines,
+                      *(f"  {'use':{width}}  {use}" for use in found['use'])])

@@ -72,7 +72,8 @@ def predict_noise(
 SCHEDULERS: dict[str, type[SchedulerMixin]] = {
     'ddim': DDIMScheduler, 'ddpm': DDPMScheduler, 'dpmsolver++': DPMSolverMultistepScheduler, 'euler': EulerDiscreteScheduler,
     'euler_ancestral': EulerAncestralDiscreteScheduler, 'heun': HeunDiscreteScheduler, 'pndm': PNDMScheduler, 'unipc': UniPCMultistepScheduler}
-_SAMPLER = dict(clip_sample=False, steps_offset=1, set_alpha_to_one=False, skip_prk_steps=True)  # what Stable Diffusion needs
+# what Stable Diffusion needs
+_SAMPLER = dict(clip_sample=False, steps_offset=1, set_alpha_to_one=False, skip_prk_steps=True)
 
 @torch_defaults()
 def make_scheduler(
@@ -191,8 +192,10 @@ def _check(prompts, negative_prompts, seed, counts):
 # %% ../nbs/04_guidance.ipynb #b203212a
 def _rehearse(scheduler):
     "Take a copy's first step on one number: configurations hold what some samplers cannot do."
-    levels, x, extra = scheduler.config.num_train_timesteps, torch.zeros(1, 1, 1, 1, device=scheduler.timesteps.device), {}
-    if hasattr(scheduler, 'alphas_cumprod') and not 0 <= scheduler.timesteps.min() <= scheduler.timesteps.max() < levels:
+    levels, x, extra = (
+        scheduler.config.num_train_timesteps, torch.zeros(1, 1, 1, 1, device=scheduler.timesteps.device), {})
+    if (hasattr(scheduler, 'alphas_cumprod')
+            and not 0 <= scheduler.timesteps.min() <= scheduler.timesteps.max() < levels):
         raise ValueError(f'timesteps outside 0 to {levels - 1}: fewer num_inference_steps, or another steps_offset')
     copy, t = deepcopy(scheduler), scheduler.timesteps[0]
     if 'generator' in inspect.signature(copy.step).parameters: extra = dict(generator=torch.Generator('cpu'))
@@ -203,14 +206,19 @@ def _sampler(pipeline, name, steps):
     try:
         scheduler = make_scheduler(pipeline, name)
         if steps > scheduler.config.num_train_timesteps:
-            raise InputError(f'num_inference_steps={steps}: the model knows only {scheduler.config.num_train_timesteps} noise levels; 25 to 50 are usual')
+            raise InputError(
+                f'num_inference_steps={steps}: '
+                f'the model knows only {scheduler.config.num_train_timesteps} noise levels; '
+                '25 to 50 are usual')
         scheduler.set_timesteps(steps, device=pipeline.unet.device)
         _rehearse(scheduler)
         return scheduler
     except InputError: raise
     except Exception as e:
         name = name or f"{type(pipeline.scheduler).__name__}, the model's own"
-        raise InputError(f"scheduler={name}: does not go with what the model's scheduler_config.json says ({one_line(e)}); choose another, or mend the file") from None
+        raise InputError(
+            f"scheduler={name}: does not go with what the model's scheduler_config.json says ({one_line(e)}); "
+            'choose another, or mend the file') from None
 
 def _texts(pipeline, prompts):
     "What the UNet reads of each prompt."

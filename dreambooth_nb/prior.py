@@ -67,7 +67,8 @@ def _flaw(manifest):
     for n, image in enumerate(manifest['images']):
         if not isinstance(image, dict) or [type(image.get(k)) for k in ('file', 'seed', 'sha256')] != [str, int, str]:
             return f'has no file, seed and sha256 for images[{n}]'
-        if not re.fullmatch(r'class-\d{6,19}(-\d+)?\.png', image['file']): return f"names {image['file']!r}, which it has not written"
+        if not re.fullmatch(r'class-\d{6,19}(-\d+)?\.png', image['file']):
+            return f"names {image['file']!r}, which it has not written"
     for key in ('file', 'seed'):
         if len({i[key] for i in manifest['images']}) < len(manifest['images']): return f'has a {key} twice'
     return ''
@@ -81,20 +82,25 @@ def _read_manifest(folder):
         flaw = _flaw(manifest)
     except (OSError, ValueError, RecursionError): flaw = 'cannot be read'
     if flaw:
-        raise InputError(f'class_data_dir={folder}: manifest.json {flaw}; delete it and the class-*.png beside it, and they are drawn again')
+        raise InputError(
+            f'class_data_dir={folder}: manifest.json {flaw}; '
+            'delete it and the class-*.png beside it, and they are drawn again')
     return manifest
 
 def _kept(folder, manifest, settings):
     "The drawn images that are still what the manifest says, by seed; refused if they were drawn in another way."
     for key, value in settings.items() if manifest['images'] else ():
         if manifest['settings'].get(key) != value:
-            raise InputError(f"class_data_dir={str(folder)!r} holds images with {key}={manifest['settings'].get(key)!r}, but {key}={value!r} "
-                             'is asked for; choose another folder, or delete manifest.json and the class-*.png in this one')
+            raise InputError(
+                f"class_data_dir={str(folder)!r} holds images with {key}={manifest['settings'].get(key)!r}, "
+                f"but {key}={value!r} is asked for; "
+                'choose another folder, or delete manifest.json and the class-*.png in this one')
     whole = lambda i: (folder/i['file']).is_file() and file_sha256(folder/i['file']) == i['sha256']
     return {i['seed']: i for i in manifest['images'] if whole(i)}
 
 def _keep(folder, images, settings, manifest):
-    "Write the manifest, then the images that it names: one that is missing is drawn again, one without a name would count as the user's."
+    ("Write the manifest, then the images that it names: one that is missing is drawn again, "
+     "one without a name would count as the user's.")
     entries, data = {i['seed']: i for i in manifest['images']}, {}
     for seed, image in images.items():
         image.save(png := BytesIO(), format='PNG')
@@ -103,7 +109,8 @@ def _keep(folder, images, settings, manifest):
         entries[seed] = dict(file=name, seed=seed, sha256=hashlib.sha256(png.getvalue()).hexdigest())
         data[name] = png.getvalue()
     manifest |= dict(settings=settings, images=[entries[seed] for seed in sorted(entries)])
-    with replacing_file(folder/'manifest.json') as path: path.write_text(json.dumps(manifest, indent=1), encoding='utf-8')
+    with replacing_file(folder/'manifest.json') as path:
+        path.write_text(json.dumps(manifest, indent=1), encoding='utf-8')
     for name, png in data.items():
         with replacing_file(folder/name) as path: path.write_bytes(png)
 
@@ -127,10 +134,14 @@ def _share(drawn):
 
 def _own_pictures(folder, manifest, most):
     "The user's own class pictures: those that the manifest does not name; and at most so many."
-    foreign = manifest['settings'] is None and any(folder.glob('[!.]*'))    # a folder that holds something, but nothing of ours
-    own = load_photos(folder, argument='class_data_dir', without={i['file'] for i in manifest['images']}, needed=foreign)[0]
-    if len(own) > most: warnings.warn(bounded_message(f'class_data_dir={folder}: has {len(own)} pictures of your own, of which the first {most} are used; '
-                                               f'give num_class_images={len(own)} to use all'), stacklevel=3)
+    # a folder that holds something, but nothing of ours
+    foreign = manifest['settings'] is None and any(folder.glob('[!.]*'))
+    own = load_photos(folder, argument='class_data_dir',
+                      without={i['file'] for i in manifest['images']}, needed=foreign)[0]
+    if len(own) > most:
+        warnings.warn(bounded_message(
+            f'class_data_dir={folder}: has {len(own)} pictures of your own, of which the first {most} are used; '
+            f'give num_class_images={len(own)} to use all'), stacklevel=3)
     return [photo.image for photo in own[:most]]
 
 def _draw(missing, draw, batch_size, progress):
@@ -166,7 +177,9 @@ def class_images(
     manifest = _read_manifest(folder) if folder else {}
     own = _own_pictures(folder, manifest, num_class_images) if folder else []
     if own and len(prompts) > 1:
-        raise InputError(f'class_prompt: {len(prompts)} prompts, but class_data_dir={folder} has pictures of your own; give the one prompt that describes them')
+        raise InputError(
+            f'class_prompt: {len(prompts)} prompts, but class_data_dir={folder} has pictures of your own; '
+            'give the one prompt that describes them')
     if len(own) == num_class_images: return own
     settings = dict(model=model or fingerprint(pipeline), prompt=prompts[0] if len(prompts) == 1 else prompts, seed=seed, scheduler=type(pipeline.scheduler).__name__,
                     num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
@@ -175,8 +188,10 @@ def class_images(
     if folder: kept = _kept(folder, manifest, settings)
     wanted = range(seed + first, seed + first + num_class_images - len(own))
     missing = [s for s in wanted if s not in kept]
-    if own and missing: warnings.warn(bounded_message(f'class_data_dir={folder}: has {len(own)} pictures of your own; the model draws {len(missing)} more, '
-                                               f'for num_class_images={num_class_images}'), stacklevel=2)
+    if own and missing:
+        warnings.warn(bounded_message(
+            f'class_data_dir={folder}: has {len(own)} pictures of your own; '
+            f'the model draws {len(missing)} more, for num_class_images={num_class_images}'), stacklevel=2)
     for drawn in _draw(missing, draw, batch_size or 32, progress):
         images |= drawn
         if folder and _process()[0] == 0: _keep(folder, drawn, settings, manifest)

@@ -251,8 +251,10 @@ def _reason(
     if path.stat().st_size == 0: return 'zero bytes'
     ending = path.suffix.lower()
     if ending in _RAW: return f'{ending[1:].upper()} cannot be read, save it as JPEG or PNG'
-    if ending in ('.heic', '.heif') and 'HEIF' not in Image.OPEN: return 'HEIC needs `pip install pillow-heif`, or save it as JPEG'
-    if isinstance(error, UnidentifiedImageError): return 'not a picture' if ending not in ('.heic', '.heif') else 'damaged'
+    if ending in ('.heic', '.heif') and 'HEIF' not in Image.OPEN:
+        return 'HEIC needs `pip install pillow-heif`, or save it as JPEG'
+    if isinstance(error, UnidentifiedImageError):
+        return 'not a picture' if ending not in ('.heic', '.heif') else 'damaged'
     if isinstance(error, PermissionError): return 'no permission to read it'
     if isinstance(error, Image.DecompressionBombError): return 'too many pixels, reduce it first'
     if 'truncated' in str(error).lower(): return 'truncated'
@@ -282,7 +284,8 @@ def load_photo(
     except Exception as e: raise InputError(f'path={path}: {_reason(path, e)}; give another picture') from None
 
 # %% ../nbs/05_subject.ipynb #1ad56c21
-_TEXTS = ('.txt', '.text', '.caption', '.captions', '.cap', '.tags', '.json', '.jsonl', '.csv', '.tsv', '.yaml', '.yml', '.toml')
+_TEXTS = ('.txt', '.text', '.caption', '.captions', '.cap', '.tags',
+          '.json', '.jsonl', '.csv', '.tsv', '.yaml', '.yml', '.toml')
 _COMPANIONS = (*_TEXTS, '.md', '.npz', '.ini', '.db')  # captions, caches, folder views
 
 def load_photos(
@@ -302,7 +305,8 @@ def load_photos(
     except OSError as e: raise InputError(f'{argument}={folder}: {e.strerror}; check the path') from None
     photos, skipped = [], []
     for path in paths:
-        if path.name.startswith('.') or path.name in without or path.suffix.lower() in _COMPANIONS or path.is_dir(): continue
+        if (path.name.startswith('.') or path.name in without
+                or path.suffix.lower() in _COMPANIONS or path.is_dir()): continue
         try: photos.append(_read(path, background))
         except Exception as e: skipped.append((path.name, _reason(path, e)))
     _tell(folder, photos, skipped, argument, needed)
@@ -324,18 +328,26 @@ def _below(folder, argument):
     text = f"has no picture itself, but there are some one level down, in {listed}; give {argument}={str(found[0])!r}"
     kohya = re.fullmatch(r'\d+_(\S+) (.+)', found[0].name)
     if not kohya or argument == 'class_data_dir': return text
-    return f'{text}, identifier={kohya[1]!r}, class_noun={kohya[2]!r}; repeats are not needed, the number of steps decides'
+    return (f'{text}, identifier={kohya[1]!r}, class_noun={kohya[2]!r}; '
+            'repeats are not needed, the number of steps decides')
 
 def _tell(folder, photos, skipped, argument, needed):
     "Warn of what was skipped or cut down; refuse a folder without a usable picture."
-    listed = ', '.join(f'{name} ({reason})' for name, reason in skipped[:8]) + (f' and {len(skipped) - 8} more' if len(skipped) > 8 else '')
+    listed = (', '.join(f'{name} ({reason})' for name, reason in skipped[:8])
+              + (f' and {len(skipped) - 8} more' if len(skipped) > 8 else ''))
     if not photos and needed:
         if below := _below(folder, argument): raise InputError(f'{argument}={folder}: {below}')
-        raise InputError(f"{argument}={folder}: has no picture that can be read{f' (skipped {listed})' if skipped else ''}; put some photos there, as JPEG or PNG")
-    if skipped: warnings.warn(bounded_message(f"skipped {listed}; {len(photos)} picture{'s'*(len(photos) != 1)} left"), stacklevel=3)
+        raise InputError(
+            f"{argument}={folder}: has no picture that can be read{f' (skipped {listed})' if skipped else ''}; "
+            'put some photos there, as JPEG or PNG')
+    if skipped:
+        warnings.warn(bounded_message(
+            f"skipped {listed}; {len(photos)} picture{'s'*(len(photos) != 1)} left"), stacklevel=3)
     for p in photos:
         for note in p.notes:
-            if note.startswith(('first', 'main')): warnings.warn(f'{p.name} is animated or has several pages: only the {note} is used', stacklevel=3)
+            if note.startswith(('first', 'main')):
+                warnings.warn(
+                    f'{p.name} is animated or has several pages: only the {note} is used', stacklevel=3)
 
 # %% ../nbs/05_subject.ipynb #dd96672f
 def fit(
@@ -400,12 +412,19 @@ def _mentions(
 def _text_of(path, argument='instance_data', most=10_000_000):
     "Read a small text file."
     try:
-        if path.stat().st_size > most: raise InputError(f'{argument}={path.parent}: {path.name} has more than {most:,} bytes, which is no caption; pass captions=False')
+        if path.stat().st_size > most:
+            raise InputError(
+                f'{argument}={path.parent}: {path.name} has more than {most:,} bytes, which is no caption; '
+                'pass captions=False')
         return path.read_text(encoding='utf-8-sig')
-    except (OSError, UnicodeDecodeError): raise InputError(f'{argument}={path.parent}: {path.name} cannot be read as UTF-8 text; save it again, or pass captions=False') from None
+    except (OSError, UnicodeDecodeError):
+        raise InputError(
+            f'{argument}={path.parent}: {path.name} cannot be read as UTF-8 text; '
+            'save it again, or pass captions=False') from None
 
 _METADATA = { # the lists of captions that Hugging Face's ImageFolder knows, and what a line of them looks like
-    'metadata.jsonl': '{"file_name": "1.jpg", "text": "a photo of sks dog"}', 'metadata.csv': '1.jpg,a photo of sks dog below file_name,text'}
+    'metadata.jsonl': '{"file_name": "1.jpg", "text": "a photo of sks dog"}',
+    'metadata.csv': '1.jpg,a photo of sks dog below file_name,text'}
 
 def _json_rows(text):
     "The lines of a JSON lines file by their numbers; None for what is no JSON."
@@ -427,7 +446,10 @@ def _metadata(
 )->tuple[str, dict[str, str]]: # the name of the list, '' if there is none; caption by file name
     "Read the captions of a data set."
     found, captions = [name for name in _METADATA if (folder/name).is_file()], {}
-    if len(found) > 1: raise InputError(f'instance_data={folder}: has {" and ".join(found)}; keep the right one, or pass captions=False')
+    if len(found) > 1:
+        raise InputError(
+            f'instance_data={folder}: has {" and ".join(found)}; '
+            'keep the right one, or pass captions=False')
     for name in found:
         for n, row in (_csv_rows if name.endswith('.csv') else _json_rows)(_text_of(folder/name)):
             file, text = (row.get(key) for key in ('file_name', 'text')) if isinstance(row, dict) else (None, None)
@@ -442,7 +464,8 @@ def _metadata(
 def _caption_files(
     folder:Path,        # with the pictures
     names:list[str],    # of the pictures' files
-)->tuple[list[str|None], list[str], list[str]]: # the captions, '' or None where there is none; which file each is from; what is odd
+)->tuple[ # the captions, '' or None where there is none; which file each is from; what is odd
+    list[str|None], list[str], list[str]]:
     "Find the captions that lie beside the pictures."
     (listing, listed), texts, sources = _metadata(folder), [], []
     for name in names:
@@ -459,7 +482,9 @@ def _unread(folder, read):
     "Say which files of a folder look like captions and were not read."
     texts = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in _TEXTS and p.name[0] != '.' and p.is_file()]
     unread = [p.name for p in texts if p.name not in read and not p.name.lower().startswith(('readme', 'licen'))]
-    return [f"not read: {_some(unread)}; a caption is read from NAME.txt or NAME.caption beside NAME.jpg, or from {' or '.join(_METADATA)}"]*bool(unread)
+    return [f"not read: {_some(unread)}; "
+            "a caption is read from NAME.txt or NAME.caption beside NAME.jpg, "
+            f"or from {' or '.join(_METADATA)}"]*bool(unread)
 
 def _given_captions(captions, names):
     "Check captions that were given as a list."
@@ -480,8 +505,10 @@ def _find_captions(
     lacking = [source for text, source in zip(texts, sources) if text and not _mentions(text, identifier)]
     none = [name for text, name in zip(texts, names) if not text]
     said = [f'{len(lacking)} of {len(names)} do not contain identifier={identifier!r} ({_some(lacking)})']*bool(lacking)
-    if any(text is not None for text in texts) and none: said.append(f'{len(none)} of {len(names)} pictures have none and get the instance prompt ({_some(none)})')
-    return texts, sources, f"captions: {'; '.join(said + odd)}; correct them, or pass captions=False" if said + odd else ''
+    if any(text is not None for text in texts) and none:
+        said.append(f'{len(none)} of {len(names)} pictures have none and get the instance prompt ({_some(none)})')
+    return texts, sources, (
+        f"captions: {'; '.join(said + odd)}; correct them, or pass captions=False" if said + odd else '')
 
 # %% ../nbs/05_subject.ipynb #80639bd0
 def _load_any(
@@ -522,7 +549,8 @@ def subject_words(
     identifier = _one_line('identifier', identifier)
     if instance_prompt is None: instance_prompt = f'a photo of {identifier} {class_noun}'
     if class_prompt is None: class_prompt = f'a photo of {_article(class_noun)} {class_noun}'
-    return dict(class_noun=class_noun, identifier=identifier, instance_prompt=_one_line('instance_prompt', instance_prompt),
+    return dict(class_noun=class_noun, identifier=identifier,
+                instance_prompt=_one_line('instance_prompt', instance_prompt),
                 class_prompt=_class_prompts(class_prompt))
 
 def _prompt_flaws(instance_prompt, class_prompts, identifier):
@@ -579,8 +607,11 @@ def check(self:Subject,
     if not self._flaw: check_identifier(self.identifier, self.class_noun or 'thing', tokenizer)
     texts = {'instance_prompt': self.instance_prompt} | dict(zip(self._sources, self.captions)) | {f'class_prompt {p!r}': p for p in self.class_prompts}
     cut = [f'{name}: {lost!r}' for name, text in texts.items() if (lost := truncated_text(tokenizer, text))]
-    if cut: warnings.warn(bounded_message(f'{len(cut)} of {len(texts)} prompts have more than the {tokenizer.model_max_length - 2} tokens that the model reads; '
-                                   f'cut off is {_some(cut)}; shorten them'), stacklevel=2)
+    if cut:
+        warnings.warn(bounded_message(
+            f'{len(cut)} of {len(texts)} prompts have more than '
+            f'the {tokenizer.model_max_length - 2} tokens that the model reads; '
+            f'cut off is {_some(cut)}; shorten them'), stacklevel=2)
 
 # %% ../nbs/05_subject.ipynb #f23372a1
 @patch
