@@ -207,10 +207,10 @@ def read_value(
 
 # %% ../nbs/08_config.ipynb #40fea25c
 def _bounded(text):
-    "As `dreambooth_nb.core.one_line`, without importing it for a message that is one short line already."
+    "As `dreambooth_nb.core.bounded_message`, without importing it for a message that is one short line already."
     if len(text) <= 1000 and len(text.splitlines()) == 1: return text
-    from dreambooth_nb.core import one_line
-    return one_line(text)
+    from dreambooth_nb.core import bounded_message
+    return bounded_message(text)
 
 class Refused(ValueError):
     "`dreambooth_nb.core.InputError` where `dreambooth_nb.core`, which brings torch, has not been imported."

@@ -205,8 +205,12 @@ def _model_layers(pipeline):
 
 def _alphas(metadata, path):
     "Scale of each part's layers, if diffusers has written it into the header."
-    try: facts = json.loads(metadata.get('lora_adapter_metadata', '{}'))
-    except ValueError: raise InputError(f'lora={path}: its settings (lora_adapter_metadata) cannot be read; copy it again') from None
+    try:
+        facts = json.loads(metadata.get('lora_adapter_metadata', '{}'))
+        numbers = [v for k, v in facts.items() if k.endswith(('.r', '.lora_alpha'))]
+        if not all(type(v) in (int, float) and v > 0 for v in numbers): raise ValueError
+    except (ValueError, AttributeError, RecursionError):
+        raise InputError(f'lora={path}: its settings (lora_adapter_metadata) cannot be read; copy it again') from None
     unusual = [k for k, v in facts.items() if v and k.split('.')[-1] in ('alpha_pattern', 'rank_pattern', 'use_rslora', 'use_dora')]
     if unusual: raise InputError(f'lora={path}: has {unusual[0]}, which is not read here; use pipeline.load_lora_weights')
     return {part: facts[f'{part}.lora_alpha']/facts[f'{part}.r'] for part in ('unet', 'text_encoder') if f'{part}.lora_alpha' in facts and f'{part}.r' in facts}
@@ -245,6 +249,8 @@ def read_lora(
         if name is None: raise _made_for_another(path, f'this model has no layer {key}', metadata)
         down, up = (tensors.get(f'{key}.{side}.weight') for side in (('lora_down', 'lora_up') if is_kohya else ('lora_A', 'lora_B')))
         _fitting(path, name, down, up, weights.get(name), metadata)
+        if f'{key}.alpha' in tensors and tensors[f'{key}.alpha'].numel() != 1:
+            raise InputError(f'lora={path}: {key}.alpha is no single number; copy it again')
         alpha = tensors[f'{key}.alpha'].item() if f'{key}.alpha' in tensors else len(down)*scales.get(name.partition('.')[0], 1.)
         layers[name] = LoraLayer(down, up, alpha)
     return layers, metadata

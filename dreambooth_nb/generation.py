@@ -32,7 +32,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .checkpointing import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
-from .config import Refused, load_config, subject_settings, what_trains
+from .config import Refused, config_of_checkpoint, load_config, subject_settings, what_trains
 from .core import InputError, file_sha256, image_grid, one_line, replacing_file, shell_command, usable_path, writable_folder
 from .guidance import (SCHEDULERS, _batches, _draw, _inference, _picture_size, _sampler, _start, _Texts, _texts, _wishes, generate_batches,
     initial_noise, usual_batch)
@@ -82,9 +82,12 @@ def _phrase(settings):
 def subject_phrases(
     model:str|Path, # as `dreambooth_nb.pipeline.load_pipeline` takes it
 )->list[str]: # such as ['sks dog']; [] where nothing says whom a model has learned
-    "Read from a run's config.yaml what its subjects are called in prompts."
-    path = usable_path(model, 'model')/'config.yaml'
-    return [_phrase(settings) for settings in subject_settings(load_config(path))] if path.is_file() else []
+    "Read from a run's config.yaml, or from a checkpoint, what its subjects are called in prompts."
+    folder = usable_path(model, 'model')
+    if (folder/'trainer_state').is_dir(): config = config_of_checkpoint(checkpoint_facts(folder)['state'].get('config'), folder.name)
+    elif (folder/'config.yaml').is_file(): config = load_config(folder/'config.yaml')
+    else: return []
+    return [_phrase(settings) for settings in subject_settings(config)]
 
 def fill_prompts(
     prompts:Sequence[str],  # {} in them stands for the subject

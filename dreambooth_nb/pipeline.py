@@ -389,14 +389,19 @@ def _settle(part):
 def _check_fit(pipeline, given):
     "Refuse parts that are whole, each for itself, but not made for each other, and settings that no formula can use."
     text, unet, vae, scheduler = (getattr(pipeline, part).config for part in ('text_encoder', 'unet', 'vae', 'scheduler'))
+    words, length = len(pipeline.tokenizer), pipeline.tokenizer.model_max_length
+    kind = scheduler.get('prediction_type', 'epsilon')
     is_number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
     for fits, why in (
-            (unet.cross_attention_dim == text.hidden_size, f'the UNet reads vectors of {unet.cross_attention_dim}, the text encoder gives {text.hidden_size}'),
-            (len(pipeline.tokenizer) <= text.vocab_size, f'the tokenizer has {len(pipeline.tokenizer)} words, the text encoder {text.vocab_size}'),
-            (unet.in_channels == vae.latent_channels == unet.out_channels, f'the UNet works on {unet.in_channels} channels, the VAE on {vae.latent_channels}'),
+            (unet.cross_attention_dim == text.hidden_size,
+             f'the UNet reads vectors of {unet.cross_attention_dim}, the text encoder gives {text.hidden_size}'),
+            (words <= text.vocab_size, f'the tokenizer has {words} words, the text encoder {text.vocab_size}'),
+            (is_number(length) and length <= text.max_position_embeddings,
+             f'the tokenizer gives {length} tokens, the text encoder reads {text.max_position_embeddings}'),
+            (unet.in_channels == vae.latent_channels == unet.out_channels,
+             f'the UNet works on {unet.in_channels} channels, the VAE on {vae.latent_channels}'),
             (is_number(vae.scaling_factor), f'vae/config.json says scaling_factor={vae.scaling_factor!r}'),
-            (scheduler.get('prediction_type', 'epsilon') in ('epsilon', 'v_prediction', 'sample'), f'the scheduler has prediction_type={scheduler.get("prediction_type")!r}'),
-            (is_number(length := pipeline.tokenizer.model_max_length) and length <= text.max_position_embeddings, f'the tokenizer gives {length} tokens, the text encoder reads {text.max_position_embeddings}')):
+            (kind in ('epsilon', 'v_prediction', 'sample'), f'the scheduler has prediction_type={kind!r}')):
         if not fits: raise InputError(f'model={given}: {why}; copy or save it again')
 
 def _check_scheduler(pipeline, given):

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, file_sha256, one_line, replacing_file, writable_folder
+from .core import InputError, file_sha256, bounded_message, replacing_file, writable_folder
 from .diffusion import per_sample_loss
 from .guidance import generate
 from .subject import load_photos
@@ -129,7 +129,7 @@ def _own_pictures(folder, manifest, most):
     "The user's own class pictures: those that the manifest does not name; and at most so many."
     foreign = manifest['settings'] is None and any(folder.glob('[!.]*'))    # a folder that holds something, but nothing of ours
     own = load_photos(folder, argument='class_data_dir', without={i['file'] for i in manifest['images']}, needed=foreign)[0]
-    if len(own) > most: warnings.warn(one_line(f'class_data_dir={folder}: has {len(own)} pictures of your own, of which the first {most} are used; '
+    if len(own) > most: warnings.warn(bounded_message(f'class_data_dir={folder}: has {len(own)} pictures of your own, of which the first {most} are used; '
                                                f'give num_class_images={len(own)} to use all'), stacklevel=3)
     return [photo.image for photo in own[:most]]
 
@@ -175,7 +175,7 @@ def class_images(
     if folder: kept = _kept(folder, manifest, settings)
     wanted = range(seed + first, seed + first + num_class_images - len(own))
     missing = [s for s in wanted if s not in kept]
-    if own and missing: warnings.warn(one_line(f'class_data_dir={folder}: has {len(own)} pictures of your own; the model draws {len(missing)} more, '
+    if own and missing: warnings.warn(bounded_message(f'class_data_dir={folder}: has {len(own)} pictures of your own; the model draws {len(missing)} more, '
                                                f'for num_class_images={num_class_images}'), stacklevel=2)
     for drawn in _draw(missing, draw, batch_size or 32, progress):
         images |= drawn

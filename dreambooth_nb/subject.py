@@ -27,7 +27,7 @@ from fastcore.basics import patch
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .core import InputError, generator_for, one_line, to_tensor
+from .core import InputError, generator_for, bounded_message, to_tensor
 from .toyland import ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, PALETTE, PATTERNS, SUBJECTS, draw, subject_scenes
 
 # %% ../nbs/05_subject.ipynb #cf82f6c5
@@ -91,7 +91,7 @@ def check_identifier(
     tokenizer=None,     # of the model that will be trained; without it only Toyland's words are known as everyday
 )->None:
     "Refuse an identifier that cannot work; warn of one that works badly."
-    if flaw := _identifier_flaw(identifier, class_noun, tokenizer): warnings.warn(one_line(flaw), stacklevel=2)
+    if flaw := _identifier_flaw(identifier, class_noun, tokenizer): warnings.warn(bounded_message(flaw), stacklevel=2)
 
 # %% ../nbs/05_subject.ipynb #f760d0b7
 _FORMS = ('s', 'es', 'ed', 'er', 'ing', 'ly')
@@ -332,7 +332,7 @@ def _tell(folder, photos, skipped, argument, needed):
     if not photos and needed:
         if below := _below(folder, argument): raise InputError(f'{argument}={folder}: {below}')
         raise InputError(f"{argument}={folder}: has no picture that can be read{f' (skipped {listed})' if skipped else ''}; put some photos there, as JPEG or PNG")
-    if skipped: warnings.warn(one_line(f"skipped {listed}; {len(photos)} picture{'s'*(len(photos) != 1)} left"), stacklevel=3)
+    if skipped: warnings.warn(bounded_message(f"skipped {listed}; {len(photos)} picture{'s'*(len(photos) != 1)} left"), stacklevel=3)
     for p in photos:
         for note in p.notes:
             if note.startswith(('first', 'main')): warnings.warn(f'{p.name} is animated or has several pages: only the {note} is used', stacklevel=3)
@@ -551,7 +551,7 @@ class Subject:
         self.folder = Path(instance_data).expanduser() if isinstance(instance_data, (str, Path)) else None  # None: pictures from memory
         self.name = name or (self.folder.resolve().name if self.folder else self.class_noun or 'subject')
         found, sources, warning = _find_captions(captions, self.folder, [p.name for p in self.photos], self.identifier)
-        if warning: warnings.warn(one_line(warning), stacklevel=2)
+        if warning: warnings.warn(bounded_message(warning), stacklevel=2)
         self.captions = [text or self.instance_prompt for text in found]
         self._sources = ['instance_prompt' if not text else name for text, name in zip(found, sources)]
 
@@ -560,7 +560,7 @@ class Subject:
         self.class_noun, self.identifier, self.instance_prompt, self.class_prompts = words.values()
         self._flaw = _identifier_flaw(self.identifier, self.class_noun or 'thing')
         for flaw in ([self._flaw] if self._flaw else []) + [*_prompt_flaws(self.instance_prompt, class_prompt and self.class_prompts, self.identifier)]:
-            warnings.warn(one_line(flaw), stacklevel=4)
+            warnings.warn(bounded_message(flaw), stacklevel=4)
 
     @property
     def class_prompt(self)->str: return self.class_prompts[0]
@@ -579,7 +579,7 @@ def check(self:Subject,
     if not self._flaw: check_identifier(self.identifier, self.class_noun or 'thing', tokenizer)
     texts = {'instance_prompt': self.instance_prompt} | dict(zip(self._sources, self.captions)) | {f'class_prompt {p!r}': p for p in self.class_prompts}
     cut = [f'{name}: {lost!r}' for name, text in texts.items() if (lost := truncated_text(tokenizer, text))]
-    if cut: warnings.warn(one_line(f'{len(cut)} of {len(texts)} prompts have more than the {tokenizer.model_max_length - 2} tokens that the model reads; '
+    if cut: warnings.warn(bounded_message(f'{len(cut)} of {len(texts)} prompts have more than the {tokenizer.model_max_length - 2} tokens that the model reads; '
                                    f'cut off is {_some(cut)}; shorten them'), stacklevel=2)
 
 # %% ../nbs/05_subject.ipynb #f23372a1
