@@ -1039,7 +1039,7 @@ def _start(resume_from, config, now):
 
 # %% ../nbs/10_training.ipynb #f78e4744
 def _to_resume(folder, config):
-    "The checkpoint that a run goes on from; `latest` of none begins anew, as in diffusers, for jobs that are restarted by a queue."
+    "The checkpoint that a run goes on from; `latest` of none begins anew: a queue restarts jobs with the same line."
     name = config.resume_from_checkpoint
     if folder is None or name is None: return None
     if name == 'latest' and not list_checkpoints(folder):
@@ -1124,7 +1124,7 @@ _ONE_AT_A_TIME = threading.RLock()  # torch's generator and default type, warnin
 
 @contextmanager
 def _releasing()->Iterator[None]:
-    "When a run ends by an exception, let go of its networks: a notebook keeps the exception, and with it all that its frames hold."
+    "When a run fails, let go of its networks: a notebook keeps the exception, and with it all that its frames hold."
     try: yield
     except BaseException as error:
         seen = error
