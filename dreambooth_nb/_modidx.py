@@ -461,6 +461,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'dreambooth_nb.export._base_fingerprint': ( 'export.html#_base_fingerprint',
                                                                                   'dreambooth_nb/export.py'),
                                       'dreambooth_nb.export._base_of': ('export.html#_base_of', 'dreambooth_nb/export.py'),
+                                      'dreambooth_nb.export._card_sections': ('export.html#_card_sections', 'dreambooth_nb/export.py'),
                                       'dreambooth_nb.export._config_of': ('export.html#_config_of', 'dreambooth_nb/export.py'),
                                       'dreambooth_nb.export._dtype_of': ('export.html#_dtype_of', 'dreambooth_nb/export.py'),
                                       'dreambooth_nb.export._export_lora': ('export.html#_export_lora', 'dreambooth_nb/export.py'),

@@ -131,8 +131,7 @@ def default_dtype(
 # %% ../nbs/00_core.ipynb #a91ea152
 @contextmanager
 def torch_defaults()->Iterator[None]:
-    ("While it runs, torch is as in a fresh process: float32, CPU, gradients, no autocast; "
-     "afterwards as it was. A decorator too.")
+    "Run as in a fresh process (float32, CPU, gradients, no autocast); afterwards all is as before. A decorator too."
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     kinds = {'cpu', default_device().type}
     with ExitStack() as stack:

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from .checkpointing import checkpoint_facts, list_checkpoints, load_checkpoint
 from .config import (TrainingConfig, changed_settings, load_config, make_config,
     subject_settings, what_trains)
-from .core import InputError, default_device, replacing_file, replacing_folder, writable_folder
+from .core import (InputError, default_device, markdown_code, markdown_text, replacing_file,
+    replacing_folder, writable_folder)
 from .freezing import TokenRows, attach_lora, merge_trained, select_trainable
 from .guidance import generate
 from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipeline,
@@ -488,6 +489,21 @@ def _metrics_of(folder):
     return {f'{key}, mean of the last {len(last)} steps': sum(row.get(key, 0.) for row in last)/len(last)
             for key in ('loss_instance', 'loss_prior') if any(row.get(key) for row in last)}
 
+def _card_sections(prompts, images, drawn, metrics, config):
+    "The parts of a card that a model may lack, as lines; whatever a prompt or a name holds is shown as it is."
+    yield from [f'- {markdown_code(p)}' for p in prompts] + ['']*bool(prompts)
+    if images:
+        listed = '; '.join(markdown_code(p) for p in dict.fromkeys(p for _, p in images))
+        yield from ['## Pictures', '', *(f'![{markdown_text(prompt)}]({file})' for file, prompt in images), '', f'{drawn}: {listed}', '']
+    if metrics:
+        rows = [f'| {markdown_text(name)} | {value:.4g} |' for name, value in [*metrics.items()][:40]]
+        yield from ['## Metrics', '', '| measure | value |', '|---|---|', *rows, '']
+    if config:
+        settings = {k: v for k, v in changed_settings(config).items() if k not in _PRIVATE}
+        shown = markdown_code(public_name(config.pretrained_model_name_or_path))
+        yield from ['## Settings', '', f'Trained from {shown}; what differs from the defaults:', '']
+        yield from [*(f'- {markdown_code(f"{k}: {json.dumps(v)}")}' for k, v in settings.items()), '']
+
 def card_text(
     name:str,                       # of the model
     config,                         # a `TrainingConfig`, or None
@@ -499,18 +515,16 @@ def card_text(
 )->str: # Markdown, with the hub's lines on top
     "Describe a model to people and to the hub."
     base = config.pretrained_model_name_or_path if config else ''
-    shown = public_name(base)   # with a slash in it only if it is a hub id
     prompts = _prompts_of(config) if config else []
     tags = ['stable-diffusion', 'dreambooth', *(['lora'] if is_lora else [])]
-    top = [f'license: {json.dumps(licence)}', 'library_name: diffusers', 'pipeline_tag: text-to-image', f'tags: {json.dumps(tags)}',
-           *([f'base_model: {json.dumps(base)}'] if '/' in shown else []), *([f'instance_prompt: {json.dumps(prompts[0])}'] if prompts else [])]
-    settings = {k: v for k, v in changed_settings(config).items() if k not in _PRIVATE} if config else {}
-    lines = ['---', *top, '---', '', f'# {name}', '', f"{'A LoRA for Stable Diffusion' if is_lora else 'Stable Diffusion'} that has learned, by DreamBooth:" if prompts else 'A Stable Diffusion model.', '']
-    lines += [f'- `{p}`' for p in prompts] + ['']*bool(prompts)
-    if images: lines += ['## Pictures', '', *(f'![{prompt}]({file})' for file, prompt in images), '', f'{drawn}: ' + '; '.join(f'`{p}`' for p in dict.fromkeys(p for _, p in images)), '']
-    if metrics: lines += ['## Metrics', '', '| measure | value |', '|---|---|', *(f'| {k} | {v:.4g} |' for k, v in list(metrics.items())[:40]), '']
-    if config: lines += ['## Settings', '', f"Trained from `{shown}`; what differs from the defaults:", '', *(f'- `{k}: {json.dumps(v)}`' for k, v in settings.items()), '']
-    return '\n'.join(lines + ['## Licence', '', f"`{licence}`" + (', as its base model: see there for what may be done with it.' if base != 'toyland' else '.'), ''])
+    top = [f'license: {json.dumps(licence)}', 'library_name: diffusers', 'pipeline_tag: text-to-image', f'tags: {json.dumps(tags)}']
+    if '/' in public_name(base): top.append(f'base_model: {json.dumps(base)}')     # a hub id
+    if prompts: top.append(f'instance_prompt: {json.dumps(prompts[0])}')
+    learned = f"{'A LoRA for Stable Diffusion' if is_lora else 'Stable Diffusion'} that has learned, by DreamBooth:"
+    lines = ['---', *top, '---', '', f'# {markdown_text(name)}', '', learned if prompts else 'A Stable Diffusion model.', '']
+    lines += _card_sections(prompts, images, drawn, metrics, config)
+    of_base = ', as its base model: see there for what may be done with it.' if base != 'toyland' else '.'
+    return '\n'.join([*lines, '## Licence', '', markdown_code(licence) + of_base, ''])
 
 # %% ../nbs/12_export.ipynb #01ac98a0
 def write_card(

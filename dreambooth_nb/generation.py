@@ -412,8 +412,7 @@ def _duration(seconds):
     return f'{minutes//60} h {minutes%60} min' if minutes >= 60 else f'{minutes} min'
 
 def _foretold(batches, prompts, count):
-    ("Hand batches on; of a long job say at once how many pictures it is, "
-     "and after the first batch how long it will take.")
+    "Hand batches on; say how many pictures a long job is, and after the first batch how long it will take."
     tell = partial(tqdm.write, file=sys.stderr)
     if count >= 100: tell(f'{prompts:,} prompt{"s"*(prompts > 1)} x {count//prompts:,} = {count:,} images')
     started = time.monotonic()

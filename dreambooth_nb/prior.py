@@ -99,8 +99,7 @@ def _kept(folder, manifest, settings):
     return {i['seed']: i for i in manifest['images'] if whole(i)}
 
 def _keep(folder, images, settings, manifest):
-    ("Write the manifest, then the images that it names: one that is missing is drawn again, "
-     "one without a name would count as the user's.")
+    "Write the manifest, then the images that it names; one that it does not name would count as the user's."
     entries, data = {i['seed']: i for i in manifest['images']}, {}
     for seed, image in images.items():
         image.save(png := BytesIO(), format='PNG')
