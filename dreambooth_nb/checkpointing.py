@@ -501,6 +501,8 @@ def claim_folder(
         yield
     finally:
         note.unlink(missing_ok=True)
+        with suppress(OSError):     # refused before anything was written: the folder is as it was
+            if [entry.name for entry in output_dir.iterdir()] == ['.run.lock']: (output_dir/'.run.lock').unlink()
         lock.release()
 
 # %% ../nbs/09_checkpointing.ipynb #71297c42

@@ -470,8 +470,10 @@ def make_subject(
     bundled = Subject.toyland(settings['subject'], resolution or 64) if settings['subject'] else None
     photos = (dict(instance_data=bundled.images, name=bundled.name) if bundled
               else dict(instance_data=settings['instance_data_dir']))
-    return Subject(**photos, **_words(settings), background=settings['background'],
-                   captions=None if settings['captions'] else False)
+    captions = None if settings['captions'] else False
+    try: return Subject(**photos, **_words(settings), background=settings['background'], captions=captions)
+    except ValueError as e: # under the name that this setting has
+        raise _refusal(str(e).replace('instance_data=', 'instance_data_dir=', 1)) from None
 
 def make_subjects(
     config:TrainingConfig, # any

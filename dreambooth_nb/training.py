@@ -1155,6 +1155,7 @@ def train(
     subjects = [subject] if isinstance(subject, Subject) else list(subject)
     with _ONE_AT_A_TIME, torch_defaults(), _releasing():
         config = _config(model, subjects, output_dir, settings)
+        check_devices(config)
         folder = None if output_dir is None else writable_folder(output_dir, 'output_dir')
         if folder: _refuse_model_folder(folder, model)
         with claim_folder(folder) if folder and rank_zero_only.rank == 0 else nullcontext():
