@@ -5,7 +5,7 @@ Importing the package loads nothing else: each name below brings in its module, 
 from importlib import import_module
 
 _MODULES = {  # public name -> the module that defines it
-    'Subject': 'subject', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'draw': 'toyland',
+    'Subject': 'subject', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'render': 'toyland',
     'load_pipeline': 'pipeline', 'save_pipeline': 'pipeline', 'generate': 'guidance',
     'find_identifiers': 'subject', 'class_images': 'prior', 'forecast_memory': 'freezing', 'TrainingConfig': 'config',
     'train': 'training', 'plot_history': 'training', 'demo': 'evaluation', 'load_judge': 'evaluation', 'toyland_panel': 'evaluation', 'photo_panel': 'evaluation',
