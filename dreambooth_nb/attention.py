@@ -217,7 +217,7 @@ def _silhouette(scene, ground, canvas):
     return np.asarray(image)
 
 def true_mask(
-    scene:Scene,        # as drawn by `dreambooth_nb.toyland.draw`
+    scene:Scene,        # as drawn by `dreambooth_nb.toyland.render`
     part:str='object',  # with what it wears; or 'accessory'
     size:int=64,        # width and height in pixels
 )->Tensor: # (size,size), 0 to 1: share of each pixel that is covered

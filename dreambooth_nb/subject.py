@@ -28,7 +28,7 @@ from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .core import InputError, generator_for, bounded_message, to_tensor
-from .toyland import ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, PALETTE, PATTERNS, SUBJECTS, draw, subject_scenes
+from .toyland import ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, PALETTE, PATTERNS, SUBJECTS, render, subject_scenes
 
 # %% ../nbs/05_subject.ipynb #cf82f6c5
 def split_tokens(
@@ -128,7 +128,8 @@ def word_effect(
     num_images:int=2,       # at each, from seeds 0, 1 ...
 )->list[float]: # 0: the model does not hear the word; 1: its prediction changes by as much as it is large
     "Measure how much a word, put in the place of the article, changes what the UNet predicts."
-    from dreambooth_nb.guidance import _inference, _sampler, denoise, encode_prompt, initial_noise  # here, since a Subject alone needs no diffusers
+    from dreambooth_nb.guidance import _inference, _sampler, denoise, initial_noise  # here, since a Subject alone needs no diffusers
+    from dreambooth_nb.pipeline import encode_prompt
     with _inference(pipeline):
         unet, scheduler, noise = pipeline.unet, _sampler(pipeline, 'ddim', num_steps), initial_noise(pipeline, range(num_images))
         def text(word): return encode_prompt(pipeline, [f'a photo of {word} {class_noun}']).to(unet.dtype).expand(num_images, -1, -1)
@@ -644,4 +645,4 @@ def toyland(cls:Subject,
     if name not in SUBJECTS:
         near = difflib.get_close_matches(str(name), SUBJECTS, 1)
         raise InputError(f"subject={name!r}: is not bundled; {f'did you mean {near[0]}? ' if near else ''}choose one of {', '.join(SUBJECTS)}")
-    return cls([draw(scene, size) for scene in subject_scenes(name)], SUBJECTS[name].class_noun, identifier, name)
+    return cls([render(scene, size) for scene in subject_scenes(name)], SUBJECTS[name].class_noun, identifier, name)

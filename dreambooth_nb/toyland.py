@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RGB', 'PALETTE', 'CONTEXTS', 'PATTERNS', 'ACCESSORIES', 'LIVING', 'DRAW', 'DARK', 'CREAM', 'CLASSES', 'PAINT',
            'SYMMETRIC', 'IDENTIFIERS', 'SUBJECTS', 'Look', 'Scene', 'mix', 'ellipse_points', 'Brush', 'draw_coat',
-           'draws', 'draw', 'sample_look', 'place', 'sample_scene', 'caption', 'subject_scenes']
+           'draws', 'render', 'sample_look', 'place', 'sample_scene', 'caption', 'subject_scenes']
 
 # %% ../nbs/01_toyland.ipynb #1c98cdda
 import math
@@ -507,7 +507,7 @@ def _underwater(b, rng):
     for _ in range(7): b.ellipse(rng.random(), rng.uniform(.05, .6), .024, .024, (176, 236, 244))
 
 # %% ../nbs/01_toyland.ipynb #eb05ff1a
-def draw(
+def render(
     scene:Scene,    # what to draw
     size:int=64,    # width and height in pixels, at least 16
 )->Image.Image: # RGB
