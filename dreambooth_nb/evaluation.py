@@ -36,7 +36,9 @@ from .guidance import generate
 from .pipeline import _first_line, _place, _quiet, load_pipeline, tokenize
 from .prior import class_images
 from .subject import Subject
-from .toyland import ACCESSORIES, CLASSES, CONTEXTS, PALETTE, PATTERNS, Scene, render, subject_scenes
+from .drawing import render
+from .toyland import (
+    ACCESSORIES, CLASSES, CONTEXTS, PALETTE, PATTERNS, Scene, subject_scenes)
 from .training import train
 
 # after our own modules, whose import of diffusers is a quiet one

@@ -28,7 +28,9 @@ from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .core import InputError, generator_for, bounded_message, to_tensor
-from .toyland import ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, PALETTE, PATTERNS, SUBJECTS, render, subject_scenes
+from .drawing import render
+from .toyland import (
+    ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, PALETTE, PATTERNS, SUBJECTS, subject_scenes)
 
 # %% ../nbs/05_subject.ipynb #cf82f6c5
 def split_tokens(
