@@ -22,7 +22,8 @@ import torch
 from huggingface_hub import HfApi
 from torch import Tensor, nn
 
-from .checkpointing import checkpoint_facts, list_checkpoints, load_checkpoint
+from .checkpointing import load_checkpoint
+from .run_folder import checkpoint_facts, list_checkpoints
 from .config import (TrainingConfig, changed_settings, load_config, make_config,
     subject_settings, what_trains)
 from .core import (InputError, default_device, markdown_code, markdown_text, replacing_file,

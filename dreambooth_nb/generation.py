@@ -31,7 +31,8 @@ from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .checkpointing import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
+from .run_folder import (
+    best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints)
 from .config import Refused, config_of_checkpoint, load_config, subject_settings, what_trains
 from .core import (
     InputError, file_sha256, image_grid, one_line, replacing_file, shell_command, usable_path, writable_folder)

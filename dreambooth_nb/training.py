@@ -49,8 +49,11 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .checkpointing import (checkpoint_facts, claim_folder, find_checkpoint, list_checkpoints,
-    load_checkpoint, optimizer_tensors, save_checkpoint, save_weights, set_aside, full_tensor, full_weights)
+from .run_folder import mark_best, prune_checkpoints
+from .checkpointing import (
+    load_checkpoint, optimizer_tensors, save_checkpoint, save_weights, full_tensor, full_weights)
+from .run_folder import (
+    checkpoint_facts, claim_folder, find_checkpoint, list_checkpoints, set_aside)
 from .config import (TrainingConfig, check_config, check_resume, config_of_checkpoint,
     lightning_precision, make_config, num_processes, save_config, subject_settings, training_steps, uses_8bit,
     validation_every, what_trains)
@@ -723,8 +726,10 @@ class Checkpoints(EachStep):
                 lr_scheduler=trainer.lr_scheduler_configs[0].scheduler.state_dict(),
                 scaler=trainer.precision_plugin.state_dict(),
                 validation=scores)
-            save_checkpoint(self.folder, step, module.pipeline, weights, optimizer, state, average,
-                            module.config.checkpoints_total_limit, scores.get('score', scores.get('val_loss')), lower_is_better='score' not in scores)
+            path = save_checkpoint(self.folder, step, module.pipeline, weights, optimizer, state, average)
+            metric, total_limit = scores.get('score', scores.get('val_loss')), module.config.checkpoints_total_limit
+            if metric is not None: mark_best(self.folder, path, metric, lower_is_better='score' not in scores)
+            if total_limit is not None: prune_checkpoints(self.folder, path, total_limit)
 
 # %% ../nbs/10_training.ipynb #49300906
 def _ending_signals():
