@@ -36,7 +36,9 @@ from .guidance import generate
 from .pipeline import _first_line, _place, _quiet, load_pipeline, tokenize
 from .prior import class_images
 from .subject import Subject
-from .toyland import ACCESSORIES, CLASSES, CONTEXTS, PALETTE, PATTERNS, Scene, draw, subject_scenes
+from .drawing import render
+from .toyland import (
+    ACCESSORIES, CLASSES, CONTEXTS, PALETTE, PATTERNS, Scene, subject_scenes)
 from .training import train
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -622,7 +624,7 @@ def demo(
     "Teach the embedded model a bundled subject, with and without prior preservation, and compare."
     started, folder = time.perf_counter(), writable_folder(output_dir, 'output_dir')
     who, base, judge = Subject.toyland(subject), load_pipeline(), load_judge()
-    references = [draw(scene) for scene in subject_scenes(subject, 25)[5:]]  # none of them is trained on
+    references = [render(scene) for scene in subject_scenes(subject, 25)[5:]]  # none of them is trained on
     prior = class_images(base, who.class_prompt, seed=seed, guidance_scale=GUIDANCE_SCALE, progress=progress)
     how = dict(model=base, seed=seed, progress=progress) | how
     pipelines = dict(base=base, without_prior=train(who, with_prior_preservation=False, **how).pipeline, with_prior=train(who, prior=prior, **how).pipeline)
