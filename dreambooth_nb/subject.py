@@ -21,7 +21,8 @@ from PIL import Image
 from .core import InputError, bounded_message
 from .identifiers import article, check_identifier, given_text, identifier_flaw
 from .photos import CAPTION_ENDINGS, Photo, load_photos, some_of, to_rgb
-from .toyland import SUBJECTS, draw, subject_scenes
+from .drawing import render
+from .toyland import SUBJECTS, subject_scenes
 
 # %% ../nbs/05_subject.ipynb #571a092b
 def _mentions(
@@ -266,4 +267,4 @@ def toyland(cls:Subject,
     if name not in SUBJECTS:
         near = difflib.get_close_matches(str(name), SUBJECTS, 1)
         raise InputError(f"subject={name!r}: is not bundled; {f'did you mean {near[0]}? ' if near else ''}choose one of {', '.join(SUBJECTS)}")
-    return cls([draw(scene, size) for scene in subject_scenes(name)], SUBJECTS[name].class_noun, identifier, name)
+    return cls([render(scene, size) for scene in subject_scenes(name)], SUBJECTS[name].class_noun, identifier, name)

@@ -64,7 +64,8 @@ from .memory import set_gradient_checkpointing
 from .guidance import generate
 from .pipeline import load_pipeline, save_pipeline, tokenize
 from .prior import class_images, fingerprint, prior_preservation_loss
-from .subject import Subject, prepare, random_view, views
+from .photos import prepare, random_view, views
+from .subject import Subject
 from .toyland import SUBJECTS
 
 # after our own modules, whose import of diffusers is a quiet one
