@@ -26,7 +26,8 @@ from dreambooth_nb.guidance import generate
 from dreambooth_nb.pipeline import load_pipeline, save_pipeline
 from dreambooth_nb.prior import class_images
 from dreambooth_nb.subject import Subject
-from dreambooth_nb.toyland import SUBJECTS, draw, place, sample_look, subject_scenes
+from dreambooth_nb.drawing import render
+from dreambooth_nb.toyland import SUBJECTS, place, sample_look, subject_scenes
 from dreambooth_nb.training import train
 
 LOGS = Path(__file__).resolve().parent.parent/'nbs'/'logs'
@@ -49,12 +50,12 @@ RAW = ('subject_values', 'prompted_values', 'asked_values', 'pres_values', 'div_
 
 def reference_pictures(name):
     "Pictures of the subject that no training has seen."
-    return [draw(scene) for scene in subject_scenes(name, 25)[5:]]
+    return [render(scene) for scene in subject_scenes(name, 25)[5:]]
 
 def drawn_by_code(name, protocol, rng, count, each):
     "What a perfect model would draw: of the subject, of the class, of each prompt."
     look = SUBJECTS[name]
-    return ([draw(place(look, rng)) for _ in range(count)], [draw(place(sample_look(rng, look.class_noun), rng, accessory=None)) for _ in range(count)],
+    return ([render(place(look, rng)) for _ in range(count)], [render(place(sample_look(rng, look.class_noun), rng, accessory=None)) for _ in range(count)],
             [as_asked(look, p, rng) for p in protocol for _ in range(each)])
 
 def drawn_by_model(pipeline, subject, protocol, seed, count, each, guidance_scale=GUIDANCE_SCALE):
@@ -117,7 +118,7 @@ def unseen_rows(base, judge, name, seed, count, scratch):
     subject, look, scenes = Subject.toyland(name), SUBJECTS[name], subject_scenes(name, 45)[5:]
     how = dict(seed=100_000 + 1000*seed, guidance_scale=GUIDANCE_SCALE, precision='auto', progress=False)
     before, after = (generate(p, subject.instance_prompt, count, **how) for p in (base, default_model(base, subject, seed, scratch)))
-    drawn = lambda of, scenes=scenes[:20]: [draw(replace(s, look=of)) for s in scenes]
+    drawn = lambda of, scenes=scenes[:20]: [render(replace(s, look=of)) for s in scenes]
     image_grid(drawn(look)[:3] + before[:3] + after[:5], 11).save(scratch/'strips'/f'unseen-{name}.png')
     for attribute, twin in twins(look).items():
         references = drawn(look, scenes[20:]), drawn(twin, scenes[20:])

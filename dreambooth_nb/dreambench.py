@@ -33,7 +33,8 @@ from .generation import _phrase, model_name
 from .guidance import generate
 from .pipeline import _first_line, load_pipeline
 from .subject import Subject
-from .toyland import CONTEXTS, LIVING, PALETTE, SUBJECTS, Look, draw, place, subject_scenes
+from .drawing import render
+from .toyland import CONTEXTS, LIVING, PALETTE, SUBJECTS, Look, place, subject_scenes
 from .training import Run
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -74,7 +75,7 @@ def as_asked(
     "Draw by code what a prompt asks for."
     want = prompt.asked
     if 'colour' in want: look = replace(look, colour=PALETTE[want['colour']], colour_name=want['colour'])
-    return draw(place(replace(look, pattern=want.get('pattern', look.pattern)), rng, want.get('context'), want.get('accessory', 'none')))
+    return render(place(replace(look, pattern=want.get('pattern', look.pattern)), rng, want.get('context'), want.get('accessory', 'none')))
 
 # %% ../nbs/14_dreambench.ipynb #4cb0b10f
 def is_bundled(
@@ -247,7 +248,7 @@ def evaluate(
     bundled = is_bundled(subject)
     panel, look = panel or (toyland_panel() if bundled else photo_panel()), SUBJECTS[subject.name] if bundled else None
     protocol = prompts(subject.class_noun or 'thing', look.pattern if look else 'plain') if protocol is None else list(protocol)
-    if references is None: references = [draw(scene, subject.images[0].width) for scene in subject_scenes(subject.name, 25)[5:]] if bundled else subject.images
+    if references is None: references = [render(scene, subject.images[0].width) for scene in subject_scenes(subject.name, 25)[5:]] if bundled else subject.images
     pipeline = pipeline or open_model(model)
     folder = output_dir and writable_folder(output_dir, 'output_dir')
     how = dict(num_inference_steps=25, precision='auto') | how | dict(guidance_scale=guidance_scale if guidance_scale is not None else GUIDANCE_SCALE if bundled else 7.5)

@@ -36,7 +36,9 @@ from .guidance import generate
 from .pipeline import _first_line, _place, _quiet, load_pipeline, tokenize
 from .prior import class_images
 from .subject import Subject
-from .toyland import ACCESSORIES, CLASSES, CONTEXTS, PALETTE, PATTERNS, Scene, draw, subject_scenes
+from .drawing import render
+from .toyland import (
+    ACCESSORIES, CLASSES, CONTEXTS, PALETTE, PATTERNS, Scene, subject_scenes)
 from .training import train
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -222,7 +224,7 @@ def pixel_values(
 )->Tensor: # (n, 3, h, w)
     "Bring pictures into the form that a network of transformers was trained on."
     for image in images:
-        if image.mode not in ('RGB', 'L'): raise InputError(f'images: one has mode {image.mode}, not RGB; load it with dreambooth_nb.subject.load_photo, or convert it first')
+        if image.mode not in ('RGB', 'L'): raise InputError(f'images: one has mode {image.mode}, not RGB; load it with dreambooth_nb.photos.load_photo, or convert it first')
     return processor([image.convert('RGB') for image in images], return_tensors='pt').pixel_values
 
 # %% ../nbs/11_evaluation.ipynb #1b5aafb3
@@ -622,7 +624,7 @@ def demo(
     "Teach the embedded model a bundled subject, with and without prior preservation, and compare."
     started, folder = time.perf_counter(), writable_folder(output_dir, 'output_dir')
     who, base, judge = Subject.toyland(subject), load_pipeline(), load_judge()
-    references = [draw(scene) for scene in subject_scenes(subject, 25)[5:]]  # none of them is trained on
+    references = [render(scene) for scene in subject_scenes(subject, 25)[5:]]  # none of them is trained on
     prior = class_images(base, who.class_prompt, seed=seed, guidance_scale=GUIDANCE_SCALE, progress=progress)
     how = dict(model=base, seed=seed, progress=progress) | how
     pipelines = dict(base=base, without_prior=train(who, with_prior_preservation=False, **how).pipeline, with_prior=train(who, prior=prior, **how).pipeline)

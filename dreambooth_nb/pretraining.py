@@ -31,8 +31,10 @@ from .diffusion import min_snr_weights, per_sample_loss, training_target
 from .evaluation import ANSWERS, Judge, diversity, reading_accuracy, save_judge, truth
 from .guidance import generate
 from .pipeline import save_pipeline
-from .toyland import (ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS, Look, caption,
-    draw, place, sample_look, sample_scene)
+from .drawing import render
+from .toyland import (
+    ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS, Look, caption, place,
+    sample_look, sample_scene)
 
 # after our own modules, whose import of diffusers is a quiet one
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -45,7 +47,7 @@ def _draw_part(
 )->tuple[np.ndarray, list[str]]: # (n, 64, 64, 3) uint8 and their captions
     "Draw the pictures of some seeds."
     scenes = [(sample_scene(rng := random.Random(seed)), rng) for seed in seeds]
-    return np.stack([np.asarray(draw(s)) for s, _ in scenes]), [caption(s, rng) for s, rng in scenes]
+    return np.stack([np.asarray(render(s)) for s, _ in scenes]), [caption(s, rng) for s, rng in scenes]
 
 def make_dataset(
     folder:str|Path,    # gets pictures.npy and captions.txt
@@ -407,7 +409,7 @@ def _draw_family(
     look = (sample_look if seed % 2 else free_look)(rng)
     scenes = [place(look, rng, accessory=None) for _ in range(views)]
     labels = [[ANSWERS[q].index(word) if word else -1 for q, word in truth(s).items()] for s in scenes]
-    return np.stack([np.asarray(draw(s)) for s in scenes]), np.array(labels, np.int64)
+    return np.stack([np.asarray(render(s)) for s in scenes]), np.array(labels, np.int64)
 
 # %% ../nbs/20_pretraining.ipynb #8b8436d5
 def blur_and_noise(
@@ -519,7 +521,7 @@ def class_diversity(
 )->float: # 1: as different from each other as drawings by code
     "Mean distance between generated pictures of a class, as a share of that between drawings by code."
     rng = random.Random(f'diversity {class_noun}')
-    drawn = [draw(place(sample_look(rng, class_noun), rng, accessory=None)) for _ in range(real)]
+    drawn = [render(place(sample_look(rng, class_noun), rng, accessory=None)) for _ in range(real)]
     return (diversity(judge, images).mean()/diversity(judge, drawn).mean()).item()
 
 # %% ../nbs/20_pretraining.ipynb #15e5aae3
