@@ -40,7 +40,7 @@ from .guidance import (
     generate_batches, initial_noise, usual_batch)
 from .pipeline import MODELS, PARTS, PICKLES, TENSORS_SHA256, _check_folder, encode_images, read_safetensors, safetensors_header, truncated_text
 from .families import fingerprint
-from .subject import load_photo
+from .photos import load_photo
 from .toyland import SUBJECTS
 
 # after our own modules, whose import of diffusers is a quiet one

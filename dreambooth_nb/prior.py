@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from .core import InputError, file_sha256, bounded_message, replacing_file, writable_folder
 from .diffusion import per_sample_loss
+from .families import fingerprint
 from .guidance import generate
 from .photos import load_photos
 

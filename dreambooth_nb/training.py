@@ -50,7 +50,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from .checkpointing import (checkpoint_facts, claim_folder, find_checkpoint, list_checkpoints,
-    load_checkpoint, optimizer_tensors, save_checkpoint, save_weights, set_aside, whole, whole_weights)
+    load_checkpoint, optimizer_tensors, save_checkpoint, save_weights, set_aside, full_tensor, full_weights)
 from .config import (TrainingConfig, check_config, check_resume, config_of_checkpoint,
     lightning_precision, make_config, num_processes, save_config, subject_settings, training_steps, uses_8bit,
     validation_every, what_trains)
@@ -59,12 +59,14 @@ from .core import (InputError, bf16_in_hardware, default_device, generator_for, 
     seed_for, shell_command, torch_defaults, writable_folder)
 from dreambooth_nb.diffusion import (NOISE_SETTINGS, min_snr_weights, offset_noise, per_sample_loss, training_scheduler,
     training_target)
-from .freezing import merge_trained, parameter_groups, select_trainable, set_gradient_checkpointing
+from .freezing import merge_trained, parameter_groups, select_trainable
+from .memory import set_gradient_checkpointing
 from .guidance import generate
 from .pipeline import latent_distribution, load_pipeline, save_pipeline, tokenize
 from .families import fingerprint
 from .prior import class_images, prior_preservation_loss
-from .subject import Subject, prepare, random_view, views
+from .photos import prepare, random_view, views
+from .subject import Subject
 from .toyland import SUBJECTS
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -245,7 +247,7 @@ def training_step(self:DreamBooth, batch, batch_idx):
 def configure_gradient_clipping(self:DreamBooth, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
     "Clip the norm of all trained parameters' gradients together, and remember it."
     parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-    self.grad_norm = whole(nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf))
+    self.grad_norm = full_tensor(nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf))
 
 @patch
 def configure_optimizers(self:DreamBooth):
@@ -283,7 +285,7 @@ def configure_model(self:DreamBooth):
 def join(self:DreamBooth)->None:
     "Give the pipeline whole parts again; every process must call it."
     for part, model in self.hollow.items():
-        model.load_state_dict({name: whole(tensor) for name, tensor in getattr(self.pipeline, part).state_dict().items()}, assign=True)
+        model.load_state_dict({name: full_tensor(tensor) for name, tensor in getattr(self.pipeline, part).state_dict().items()}, assign=True)
         setattr(self.pipeline, part, model)
     if self.is_split: self._find_trained()
     self.hollow = {}
@@ -514,7 +516,7 @@ def blame(
 )->str: # one line
     "Say what is not a number any more, why, and what helps."
     what = 'the loss' if not math.isfinite(row['loss']) else 'the norm of the gradients'
-    broken = [name for name, p in module.trained.items() if not whole(p).isfinite().all()]
+    broken = [name for name, p in module.trained.items() if not full_tensor(p).isfinite().all()]
     if not (module.data.mean.isfinite().all() and module.data.std.isfinite().all()): why = 'the latents are not finite: the VAE overflows; load it in single precision'
     elif not math.isfinite(row['loss']) and not broken: why = f'the forward pass overflowed in {precision}; use mixed_precision=bf16 or no'
     else: why = f"the steps were too large ({len(broken)} weights are broken, {broken[0]} first); lower learning_rate={row['lr']:g}" if broken else f'the backward pass overflowed in {precision}; lower learning_rate or use mixed_precision=no'
@@ -703,8 +705,8 @@ class Checkpoints(EachStep):
     def _write(self, trainer, module, step, scores):
         weights, optimizer, average = module.trained, trainer.optimizers[0], self.average.tensors() if self.average else None
         if module.is_split:
-            weights, optimizer = whole_weights(module.pipeline, weights), {name: whole(t) for name, t in optimizer_tensors(optimizer, weights).items()}
-            average = average and {name: whole(t) for name, t in average.items()}
+            weights, optimizer = full_weights(module.pipeline, weights), {name: full_tensor(t) for name, t in optimizer_tensors(optimizer, weights).items()}
+            average = average and {name: full_tensor(t) for name, t in average.items()}
         if trainer.is_global_zero:
             state = self.began_with | dict(
                 config=asdict(module.config),
