@@ -57,9 +57,11 @@ from .run_folder import (
 from .config import (TrainingConfig, check_config, check_resume, config_of_checkpoint,
     lightning_precision, make_config, num_processes, save_config, subject_settings, training_steps, uses_8bit,
     validation_every, what_trains)
-from .core import (InputError, bf16_in_hardware, default_device, generator_for, image_grid, markdown_code,
-    markdown_text, replacing_file,
-    seed_for, shell_command, torch_defaults, writable_folder)
+from .core import (
+    bf16_in_hardware, default_device, generator_for, image_grid, seed_for, torch_defaults)
+from .errors import InputError
+from .files import replacing_file, writable_folder
+from .markup import markdown_code, markdown_text, shell_command
 from dreambooth_nb.diffusion import (NOISE_SETTINGS, min_snr_weights, offset_noise, per_sample_loss, training_scheduler,
     training_target)
 from .freezing import merge_trained, parameter_groups, select_trainable
