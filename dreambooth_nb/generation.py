@@ -34,9 +34,9 @@ from tqdm.auto import tqdm
 from .run_folder import (
     best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints)
 from .config import Refused, config_of_checkpoint, load_config, subject_settings, what_trains
-from .core import image_grid, usable_path
+from .core import image_grid
 from .errors import InputError, one_line
-from .files import file_sha256, replacing_file, writable_folder
+from .files import file_sha256, replacing_file, usable_path, writable_folder
 from .markup import shell_command
 from .guidance import (
     SCHEDULERS, _batches, _draw, _inference, _picture_size, _sampler, _start, _Texts, _texts, _wishes,
