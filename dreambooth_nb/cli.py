@@ -276,7 +276,7 @@ def run_tokens(
 )->None:
     "List rare words that can name a subject."
     from dreambooth_nb.errors import InputError
-    from dreambooth_nb.pipeline import load_pipeline
+    from dreambooth_nb.opening import load_pipeline
     from dreambooth_nb.identifiers import find_identifiers
     pipeline = load_pipeline(args.model)
     found = find_identifiers(pipeline.tokenizer, args.count, pipeline if args.ask_model else None, args.class_noun)
@@ -373,7 +373,7 @@ def _judged(subjects, model):
     from dreambooth_nb.toyland import SUBJECTS
     if model != 'toyland' or len(subjects) > 1 or subjects[0].name not in SUBJECTS: return None
     from dreambooth_nb.evaluation import load_judge, validator
-    from dreambooth_nb.pipeline import load_pipeline
+    from dreambooth_nb.opening import load_pipeline
     return validator(subjects[0], load_judge(), load_pipeline())
 
 def run_train(

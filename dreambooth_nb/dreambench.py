@@ -33,7 +33,8 @@ from .evaluation import GUIDANCE_SCALE, Judge, Panel, bootstrap_interval, paper_
 from .export import _config_of, open_model
 from .generation import _phrase, model_name
 from .guidance import generate
-from .pipeline import _first_line, load_pipeline
+from .opening import load_pipeline
+from .tensor_files import first_line
 from .subject import Subject
 from .drawing import render
 from .toyland import CONTEXTS, LIVING, PALETTE, SUBJECTS, Look, place, subject_scenes
@@ -279,7 +280,7 @@ def read_runs(
         with open(path, newline='', encoding='utf-8') as file:
             return [{k: value(k, v) for k, v in row.items()} for row in csv.DictReader(file)]
     except (OSError, ValueError, AttributeError, csv.Error) as e:   # AttributeError: a row is too short or too long
-        why = _first_line(e)
+        why = first_line(e)
         raise InputError(f'path={path}: is no table of benchmarks/dreambench.py ({why}); copy it again') from None
 
 def pareto(

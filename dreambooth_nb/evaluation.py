@@ -35,7 +35,11 @@ from .core import image_grid, to_tensor
 from .errors import InputError
 from .files import replacing_file, writable_folder
 from .guidance import generate
-from .pipeline import _first_line, _place, _quiet, load_pipeline, tokenize
+from .core import _place
+from .opening import load_pipeline
+from .opening import usable_device
+from .pipeline import quiet_loading, tokenize
+from .tensor_files import first_line
 from .prior import class_images
 from .subject import Subject
 from .drawing import render
@@ -90,7 +94,7 @@ def load_judge(
     judge, file = Judge(), path or files('dreambooth_nb')/'models'/'judge.safetensors'
     try: judge.load_state_dict({k: v.float() for k, v in load_file(file).items()})
     except (OSError, SafetensorError, RuntimeError) as e:
-        why = _first_line(e)
+        why = first_line(e)
         raise InputError(f'path={path}: holds no judge ({why}); give a file that save_judge wrote') from None
     return judge.eval().requires_grad_(False)
 
@@ -232,7 +236,7 @@ def pixel_values(
 # %% ../nbs/11_evaluation.ipynb #1b5aafb3
 def _why(error):
     "What an exception says, in one line."
-    return 'it holds more than tensors, and a pickle can run code when opened' if isinstance(error, UnpicklingError) else _first_line(error)
+    return 'it holds more than tensors, and a pickle can run code when opened' if isinstance(error, UnpicklingError) else first_line(error)
 
 def _called(model):
     "What a report calls a network: the name of its folder or on the hub."
@@ -250,7 +254,7 @@ def _network_folder(model):
     except Exception: how = dict(local_files_only=True)     # offline mode, no network, an error of the server
     try: return Path(snapshot_download(name, **how))
     except Exception as e:
-        why = 'the hub cannot be reached and the local cache does not have it' if 'local_files_only' in how else _first_line(e)
+        why = 'the hub cannot be reached and the local cache does not have it' if 'local_files_only' in how else first_line(e)
         raise InputError(f'model={model}: {why}; connect to the network once, or give a folder that save_pretrained wrote') from None
 
 def _open_network(kind, folder, **how):
@@ -258,7 +262,7 @@ def _open_network(kind, folder, **how):
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        with _quiet(): network, info = kind.from_pretrained(folder, output_loading_info=True, local_files_only=True, **how)
+        with quiet_loading(): network, info = kind.from_pretrained(folder, output_loading_info=True, local_files_only=True, **how)
     except Exception as e: raise InputError(f'model={folder}: cannot be opened ({_why(e)}); give a folder that save_pretrained wrote') from None
     finally: transformers_logging.set_verbosity(verbosity)
     if missing := sorted(info['missing_keys']):             # transformers would fill them with random numbers
@@ -279,7 +283,7 @@ class DinoEmbedder:
         device:torch.device|str|None=None,                      # None: the best of this machine
         batch_size:int=32,                                      # pictures at once
     ):
-        given, self.device, self.batch_size = isinstance(model, PreTrainedModel), _place(torch.float32, device), batch_size
+        given, self.device, self.batch_size = isinstance(model, PreTrainedModel), usable_device(device), batch_size
         folder = None if given else _network_folder(model)
         self.name = f'DINO ({_called(model)})'
         self.model = (model if given else self._open(folder)).to(self.device).eval().requires_grad_(False)
@@ -316,7 +320,7 @@ class ClipEmbedder:
         device:torch.device|str|None=None,      # None: the best of this machine
         batch_size:int=32,                      # pictures or texts at once
     ):
-        given, self.device, self.batch_size = isinstance(model, CLIPModel), _place(torch.float32, device), batch_size
+        given, self.device, self.batch_size = isinstance(model, CLIPModel), usable_device(device), batch_size
         folder = None if given else _network_folder(model)
         self.name = f'CLIP ({_called(model)})'
         self.model = (model if given else _open_network(CLIPModel, folder)).to(self.device).eval().requires_grad_(False)
@@ -409,7 +413,7 @@ def _backbone(network):
     try: import torchvision
     except ImportError: raise InputError(f"lpips={network!r}: its backbone comes with torchvision; pip install 'dreambooth_nb[metrics]', or give backbone=FILE") from None
     try: return torchvision.models.get_model_weights(_LAYERS[network][1]).DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except Exception as e: raise InputError(f'lpips={network!r}: its backbone cannot be fetched ({_first_line(e)}); connect to the network once, or give backbone=FILE') from None
+    except Exception as e: raise InputError(f'lpips={network!r}: its backbone cannot be fetched ({first_line(e)}); connect to the network once, or give backbone=FILE') from None
 
 def _heads(network):
     "The learned heads, a few kB that torchmetrics brings along."
@@ -433,7 +437,7 @@ def load_lpips(
         state_of = _LAYERS[network][1]
         raise InputError(f"network={network!r}: the weights do not fit it; give the state of torchvision's {state_of}, "
                          'and heads of LPIPS for it') from None
-    return lpips.to(_place(torch.float32, device)).eval().requires_grad_(False)
+    return lpips.to(usable_device(device)).eval().requires_grad_(False)
 
 def photo_panel(
     dino:str|Path|PreTrainedModel='facebook/dino-vits16',           # for `DinoEmbedder`

@@ -67,7 +67,9 @@ from dreambooth_nb.diffusion import (NOISE_SETTINGS, min_snr_weights, offset_noi
 from .freezing import merge_trained, parameter_groups, select_trainable
 from .memory import set_gradient_checkpointing
 from .guidance import generate
-from .pipeline import latent_distribution, load_pipeline, save_pipeline, tokenize
+from .opening import load_pipeline
+from .pipeline import latent_distribution, tokenize
+from .saving import save_pipeline
 from .families import fingerprint
 from .prior import class_images, prior_preservation_loss
 from .photos import prepare, random_view, views
