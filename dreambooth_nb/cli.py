@@ -22,8 +22,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from .config import (Count, Index, NonNegative, Refused, Text, add_config_flags, config_from_flags, make_subjects, nearest,
-    read_value, refuse_contradictions, train_settings)
+from .config import make_subjects, refuse_contradictions, train_settings
+from .flags import add_config_flags, config_from_flags
+from .values import Count, Index, NonNegative, Refused, Text, nearest, read_value
 
 # %% ../nbs/17_cli.ipynb #d699e533
 class Parser(argparse.ArgumentParser):

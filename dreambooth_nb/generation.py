@@ -32,7 +32,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .checkpointing import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
-from .config import Refused, config_of_checkpoint, load_config, subject_settings, what_trains
+from .config import load_config, subject_settings, what_trains
+from .resuming import config_of_checkpoint
+from .values import Refused
 from .core import (
     InputError, file_sha256, image_grid, one_line, replacing_file, shell_command, usable_path, writable_folder)
 from .guidance import (

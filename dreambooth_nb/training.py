@@ -51,9 +51,11 @@ from tqdm.auto import tqdm
 
 from .checkpointing import (checkpoint_facts, claim_folder, find_checkpoint, list_checkpoints,
     load_checkpoint, optimizer_tensors, save_checkpoint, save_weights, set_aside, full_tensor, full_weights)
-from .config import (TrainingConfig, check_config, check_resume, config_of_checkpoint,
-    lightning_precision, make_config, num_processes, save_config, subject_settings, training_steps, uses_8bit,
-    validation_every, what_trains)
+from .checks import check_config
+from .config import (
+    TrainingConfig, lightning_precision, make_config, num_processes, save_config, subject_settings,
+    training_steps, uses_8bit, validation_every, what_trains)
+from .resuming import check_resume, config_of_checkpoint
 from .core import (InputError, bf16_in_hardware, default_device, generator_for, image_grid, markdown_code,
     markdown_text, replacing_file,
     seed_for, shell_command, torch_defaults, writable_folder)
