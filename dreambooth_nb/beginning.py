@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .checkpointing import checkpoint_facts, find_checkpoint, list_checkpoints, set_aside
 from .config import check_resume, config_of_checkpoint, num_processes, training_steps
 from .config import validation_every, what_trains
 from .core import InputError, replacing_file
 from .diffusion import NOISE_SETTINGS
 from .engine import training_precision
+from .families import fingerprint
 from .history import read_history
-from .prior import fingerprint
+from .run_folder import checkpoint_facts, find_checkpoint, list_checkpoints, set_aside
 from .subject import Subject
 from .toyland import SUBJECTS
 

@@ -29,7 +29,8 @@ from .core import InputError, generator_for, image_grid, replacing_file
 from .diffusion import per_sample_loss, training_target
 from .guidance import generate
 from .history import LOSSES, write_rows
-from .subject import prepare
+from .photos import prepare
+from .run_folder import mark_best, prune_checkpoints
 from .trackers import log_image
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -315,5 +316,7 @@ class Checkpoints(EachStep):
                 lr_scheduler=trainer.lr_scheduler_configs[0].scheduler.state_dict(),
                 scaler=trainer.precision_plugin.state_dict(),
                 validation=scores)
-            save_checkpoint(self.folder, step, module.pipeline, weights, optimizer, state, average,
-                            module.config.checkpoints_total_limit, scores.get('score', scores.get('val_loss')), lower_is_better='score' not in scores)
+            path = save_checkpoint(self.folder, step, module.pipeline, weights, optimizer, state, average)
+            metric, total_limit = scores.get('score', scores.get('val_loss')), module.config.checkpoints_total_limit
+            if metric is not None: mark_best(self.folder, path, metric, lower_is_better='score' not in scores)
+            if total_limit is not None: prune_checkpoints(self.folder, path, total_limit)

@@ -31,7 +31,8 @@ from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .checkpointing import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
+from .run_folder import (
+    best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints)
 from .config import Refused, config_of_checkpoint, load_config, subject_settings, what_trains
 from .core import (
     InputError, file_sha256, image_grid, one_line, replacing_file, shell_command, usable_path, writable_folder)
@@ -39,8 +40,8 @@ from .guidance import (
     SCHEDULERS, _batches, _draw, _inference, _picture_size, _sampler, _start, _Texts, _texts, _wishes,
     generate_batches, initial_noise, usual_batch)
 from .pipeline import MODELS, PARTS, PICKLES, TENSORS_SHA256, _check_folder, encode_images, read_safetensors, safetensors_header, truncated_text
-from .prior import fingerprint
-from .subject import load_photo
+from .families import fingerprint
+from .photos import load_photo
 from .toyland import SUBJECTS
 
 # after our own modules, whose import of diffusers is a quiet one

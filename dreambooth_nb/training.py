@@ -27,19 +27,20 @@ from torch import Tensor, nn
 from .beginning import checkpoint_to_resume, complete_config, first_step, keep_images, make_room
 from .beginning import origin, scores_before, subject_entry
 from .callbacks import Average, Checkpoints, History, PriorRefresh, Validation
-from .checkpointing import claim_folder, full_tensor, save_weights
+from .checkpointing import full_tensor, save_weights
 from .config import TrainingConfig, check_config, make_config, save_config
 from .core import InputError, default_device, markdown_code, markdown_text, replacing_file
 from .core import seed_for, shell_command, torch_defaults, writable_folder
-from .data import DreamBoothData, LatentTable, latent_distribution
+from .data import DreamBoothData, LatentTable
 from .diffusion import min_snr_weights, training_scheduler, training_target
 from .engine import check_devices, make_optimizer, make_trainer, quiet_lightning, run_trainer
 from .engine import shard_model, unshard_model
 from .freezing import merge_trained, parameter_groups, select_trainable
-from .freezing import set_gradient_checkpointing
 from .history import LOSSES, rows_before
-from .pipeline import load_pipeline, save_pipeline, tokenize
+from .memory import set_gradient_checkpointing
+from .pipeline import latent_distribution, load_pipeline, save_pipeline, tokenize
 from .prior import prior_preservation_loss
+from .run_folder import claim_folder
 from .subject import Subject
 from .trackers import tracking
 
