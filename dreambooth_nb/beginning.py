@@ -19,10 +19,11 @@ from torch import nn
 
 from .config import check_resume, config_of_checkpoint, num_processes, training_steps
 from .config import validation_every, what_trains
-from .core import InputError, replacing_file
 from .diffusion import NOISE_SETTINGS
 from .engine import training_precision
+from .errors import InputError
 from .families import fingerprint
+from .files import replacing_file
 from .history import read_history
 from .run_folder import checkpoint_facts, find_checkpoint, list_checkpoints, set_aside
 from .subject import Subject

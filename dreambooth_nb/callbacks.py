@@ -25,8 +25,10 @@ from tqdm.auto import tqdm
 
 from .checkpointing import full_tensor, full_weights, load_checkpoint, optimizer_tensors
 from .checkpointing import save_checkpoint
-from .core import InputError, generator_for, image_grid, replacing_file
+from .core import generator_for, image_grid
 from .diffusion import per_sample_loss, training_target
+from .errors import InputError
+from .files import replacing_file
 from .guidance import generate
 from .history import LOSSES, write_rows
 from .photos import prepare

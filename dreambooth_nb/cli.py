@@ -275,7 +275,7 @@ def run_tokens(
     args:argparse.Namespace, # model, count, class_noun, ask_model
 )->None:
     "List rare words that can name a subject."
-    from dreambooth_nb.core import InputError
+    from dreambooth_nb.errors import InputError
     from dreambooth_nb.pipeline import load_pipeline
     from dreambooth_nb.identifiers import find_identifiers
     pipeline = load_pipeline(args.model)
@@ -389,7 +389,7 @@ def run_train(
     model = config.pretrained_model_name_or_path
     train(subjects if len(subjects) > 1 else subjects[0], model, config.output_dir, validate=_judged(subjects, model), **settings)
     if not _is_first_process(): return
-    from dreambooth_nb.core import shell_command
+    from dreambooth_nb.markup import shell_command
     print(f'wrote {config.output_dir}; to look at it:')
     for subject in subjects: print(shell_command('dreambooth', 'generate', '--model', config.output_dir, '--prompt', subject.instance_prompt))
 

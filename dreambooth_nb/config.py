@@ -208,13 +208,13 @@ def read_value(
 
 # %% ../nbs/08_config.ipynb #40fea25c
 def _bounded(text):
-    "As `dreambooth_nb.core.bounded_message`, without importing it for a message that is one short line already."
+    "As `dreambooth_nb.errors.bounded_message`, without importing it for a message that is one short line already."
     if len(text) <= 1000 and len(text.splitlines()) == 1: return text
-    from dreambooth_nb.core import bounded_message
+    from dreambooth_nb.errors import bounded_message
     return bounded_message(text)
 
 class Refused(ValueError):
-    "`dreambooth_nb.core.InputError` where `dreambooth_nb.core`, which brings torch, has not been imported."
+    "`dreambooth_nb.errors.InputError` where `dreambooth_nb.core`, which brings torch, has not been imported."
     def __init__(self, message=''): super().__init__(_bounded(message))
 
 def _refusal(text):
@@ -321,7 +321,7 @@ def save_config(
     path:str|Path,          # such as OUT/config.yaml
 )->None:
     "Write a config to a file."
-    from dreambooth_nb.core import replacing_file
+    from dreambooth_nb.files import replacing_file
     with replacing_file(path) as file: file.write_text(config_text(config), encoding='utf-8')
 
 # %% ../nbs/08_config.ipynb #6c536829
@@ -572,7 +572,7 @@ def check_config(
         if (getattr(config, name) or 0) >= steps and name not in ('lr_warmup_steps',)*(config.lr_scheduler == 'constant'):
             warnings.warn(f'{name}={getattr(config, name)}: the run ends before, after {steps} steps', stacklevel=2)
     if config.output_dir is not None:
-        from dreambooth_nb.core import writable_folder
+        from dreambooth_nb.files import writable_folder
         writable_folder(config.output_dir, 'output_dir')
 
 # %% ../nbs/08_config.ipynb #9618fe5a

@@ -30,7 +30,8 @@ from torch.utils.data import DataLoader, Dataset
 from .callbacks import Checkpoints, History
 from .checkpointing import full_tensor
 from .config import TrainingConfig, lightning_precision, num_processes, uses_8bit
-from .core import InputError, bf16_in_hardware, default_device
+from .core import bf16_in_hardware, default_device
+from .errors import InputError
 
 # %% ../nbs/10c_engine.ipynb #330f5d93
 def make_optimizer(

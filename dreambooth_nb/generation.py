@@ -34,8 +34,10 @@ from tqdm.auto import tqdm
 from .run_folder import (
     best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints)
 from .config import Refused, config_of_checkpoint, load_config, subject_settings, what_trains
-from .core import (
-    InputError, file_sha256, image_grid, one_line, replacing_file, shell_command, usable_path, writable_folder)
+from .core import image_grid
+from .errors import InputError, one_line
+from .files import file_sha256, replacing_file, usable_path, writable_folder
+from .markup import shell_command
 from .guidance import (
     SCHEDULERS, _batches, _draw, _inference, _picture_size, _sampler, _start, _Texts, _texts, _wishes,
     generate_batches, initial_noise, usual_batch)

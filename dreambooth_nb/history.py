@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 
-from .core import InputError
+from .errors import InputError
 
 # %% ../nbs/10e_history.ipynb #3116b773
 LOSSES = ('loss', 'loss_instance', 'loss_prior')

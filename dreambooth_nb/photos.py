@@ -20,7 +20,8 @@ import torch
 from PIL import Image, ImageCms, ImageColor, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .core import InputError, bounded_message, generator_for, to_tensor
+from .core import generator_for, to_tensor
+from .errors import InputError, bounded_message
 
 # %% ../nbs/05b_photos.ipynb #4b321245
 def _eight_bits(

@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
 from .config import TrainingConfig
-from .core import InputError
+from .errors import InputError
 
 # %% ../nbs/10f_trackers.ipynb #5b79dedc
 def _wandb_id(logs):

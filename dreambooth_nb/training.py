@@ -29,14 +29,16 @@ from .beginning import origin, scores_before, subject_entry
 from .callbacks import Average, Checkpoints, History, PriorRefresh, Validation
 from .checkpointing import full_tensor, save_weights
 from .config import TrainingConfig, check_config, make_config, save_config
-from .core import InputError, default_device, markdown_code, markdown_text, replacing_file
-from .core import seed_for, shell_command, torch_defaults, writable_folder
+from .core import default_device, seed_for, torch_defaults
 from .data import DreamBoothData, LatentTable
 from .diffusion import min_snr_weights, training_scheduler, training_target
 from .engine import check_devices, make_optimizer, make_trainer, quiet_lightning, run_trainer
 from .engine import shard_model, unshard_model
+from .errors import InputError
+from .files import replacing_file, writable_folder
 from .freezing import merge_trained, parameter_groups, select_trainable
 from .history import LOSSES, rows_before
+from .markup import markdown_code, markdown_text, shell_command
 from .memory import set_gradient_checkpointing
 from .pipeline import latent_distribution, load_pipeline, save_pipeline, tokenize
 from .prior import prior_preservation_loss
