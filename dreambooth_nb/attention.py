@@ -20,7 +20,8 @@ from fastcore.meta import delegates
 from PIL import Image
 from torch import Tensor
 
-from .core import InputError, generator_for
+from .core import generator_for
+from .errors import InputError
 from .diffusion import training_scheduler
 from .guidance import _inference, _texts, generate_batches
 from .pipeline import encode_images

@@ -6,7 +6,8 @@
 __all__ = ['SECTIONS', 'SUBJECT_SETTINGS', 'WITHOUT_EFFECT', 'IDENTIFIERS', 'TrainingConfig', 'setting_default', 'top_subject',
            'changed_settings', 'make_config', 'meanings', 'config_text', 'save_config', 'load_config', 'what_trains',
            'trains_text_encoder', 'lightning_precision', 'uses_8bit', 'validation_every', 'num_processes',
-           'training_steps', 'subject_settings', 'given_words', 'subject_phrase', 'instance_prompts', 'make_subjects']
+           'training_steps', 'subject_settings', 'given_words', 'subject_phrase', 'instance_prompts', 'make_subjects',
+           'train_settings']
 
 # %% ../nbs/08_config.ipynb #2b77b3ae
 import math
@@ -17,8 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .errors import InputError
 from .values import Count, Devices, Entries, Index, NonNegative, Positive, Share, Switch, Text, Texts
-from .values import nearest, read_value, refusal
+from .values import nearest, read_value
 from .yaml_text import read_yaml_file, write_yaml
 
 if TYPE_CHECKING: from dreambooth_nb.subject import Subject
@@ -178,17 +180,17 @@ def _read_setting(name, value, place=''):
     "Read one setting; `place` stands before its name in messages."
     if name == 'offset_noise': value = {'True': .1, 'true': .1, 'False': 0., 'false': 0.}.get(str(value), value)
     try: return read_value(TrainingConfig.__dataclass_fields__[name].type, value)
-    except ValueError as e: raise refusal(f'{place}{name}={value!r}: {e}') from None
+    except ValueError as e: raise InputError(f'{place}{name}={value!r}: {e}') from None
 
 def _read_subject(entry, place):
     "Check and convert an entry of `subjects`; what is None is left out."
     for name in entry:
         if name not in SUBJECT_SETTINGS:
             suggestion = nearest(str(name), SUBJECT_SETTINGS) or f"; there are {', '.join(SUBJECT_SETTINGS)}"
-            raise refusal(f'{place}{name}: there is no such setting of a subject{suggestion}')
+            raise InputError(f'{place}{name}: there is no such setting of a subject{suggestion}')
     read = {name: _read_setting(name, value, place) for name, value in entry.items()}
     if isinstance(read.get('subject'), list):
-        raise refusal(f"{place}subject={read['subject']!r}: one entry is one subject; give each an entry of its own")
+        raise InputError(f"{place}subject={read['subject']!r}: one entry is one subject; give each an entry of its own")
     return {name: value for name, value in read.items() if value is not None}
 
 def _read_fields(config):
@@ -240,7 +242,7 @@ def _check_names(settings):
                 warnings.warn(f'{name}: has no effect; {WITHOUT_EFFECT[name]}', stacklevel=3)
         elif name not in names:
             suggestion = nearest(str(name), names) or '; TrainingConfig lists them all'
-            raise refusal(f'{name}={value!r}: there is no such setting{suggestion}')
+            raise InputError(f'{name}={value!r}: there is no such setting{suggestion}')
 
 def make_config(
     config:TrainingConfig|None=None,    # what the settings are put on top of; None: the defaults
@@ -283,7 +285,7 @@ def save_config(
     path:str|Path,          # such as OUT/config.yaml
 )->None:
     "Write a config to a file."
-    from dreambooth_nb.core import replacing_file
+    from dreambooth_nb.files import replacing_file
     with replacing_file(path) as file: file.write_text(config_text(config), encoding='utf-8')
 
 def load_config(
@@ -292,12 +294,12 @@ def load_config(
     "Read a config from a file."
     place = f'config={path}'
     try: file = Path(path).expanduser()
-    except RuntimeError as e: raise refusal(f'{place}: cannot be read ({e}); give a YAML file') from None
+    except RuntimeError as e: raise InputError(f'{place}: cannot be read ({e}); give a YAML file') from None
     settings = read_yaml_file(file, place) or {}
     if not isinstance(settings, dict):
-        raise refusal(f'{place}: has no settings; write lines such as max_train_steps: 400')
+        raise InputError(f'{place}: has no settings; write lines such as max_train_steps: 400')
     try: return make_config(**{str(name): value for name, value in settings.items()})
-    except ValueError as e: raise refusal(f'{place}: {e}') from None
+    except ValueError as e: raise InputError(f'{place}: {e}') from None
 
 # %% ../nbs/08_config.ipynb #c5e6c165
 def what_trains(
@@ -411,10 +413,18 @@ def _make_subject(settings, resolution):
     captions = None if settings['captions'] else False
     try: return Subject(**photos, **given_words(settings), background=settings['background'], captions=captions)
     except ValueError as e: # under the name that this setting has
-        raise refusal(str(e).replace('instance_data=', 'instance_data_dir=', 1)) from None
+        raise InputError(str(e).replace('instance_data=', 'instance_data_dir=', 1)) from None
 
 def make_subjects(
     config:TrainingConfig, # any
 )->list['Subject']: # in the order of the config
     "Open the photos of all subjects."
     return [_make_subject(settings, config.resolution) for settings in subject_settings(config)]
+
+# %% ../nbs/08_config.ipynb #6ed86e6a
+def train_settings(
+    config:TrainingConfig, # any
+)->dict[str, Any]: # what `dreambooth_nb.training.train` takes besides subject, model and output_dir
+    "Turn a config into settings."
+    settings = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in (*SUBJECT_SETTINGS, 'pretrained_model_name_or_path', 'output_dir')}
+    return settings | {'subjects': [{k: v for k, v in s.items() if v is not None} for s in subject_settings(config)]}

@@ -25,7 +25,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .core import InputError, image_grid, replacing_file, writable_folder
+from .core import image_grid
+from .errors import InputError
+from .files import replacing_file, writable_folder
 from .config import make_subjects
 from .evaluation import GUIDANCE_SCALE, Judge, Panel, bootstrap_interval, paper_scores, photo_panel, subject_fidelity, summarise_scores, toyland_panel
 from .export import _config_of, open_model

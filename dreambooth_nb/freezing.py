@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .core import InputError, generator_for
+from .core import generator_for
+from .errors import InputError
 from .pipeline import LOADING, StableDiffusionPipeline
 
 # after our own modules, whose import of diffusers is a quiet one

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from .core import InputError, bounded_message
+from .errors import InputError, bounded_message
 from .toyland import ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, PALETTE, PATTERNS
 
 # %% ../nbs/05a_identifiers.ipynb #cf82f6c5

@@ -26,7 +26,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .core import InputError, default_device
+from .core import default_device
+from .errors import InputError
 from .freezing import TRAINABLE, _parameters, _parts, select_trainable
 from .pipeline import MODELS, StableDiffusionPipeline
 

@@ -13,7 +13,7 @@ from typing import Any
 from .checks import has_effect
 from .config import SUBJECT_SETTINGS, TrainingConfig, given_words, lightning_precision, num_processes
 from .config import subject_settings, uses_8bit, what_trains
-from .values import refusal
+from .errors import InputError
 
 # %% ../nbs/08d_resuming.ipynb #a62ea8f4
 # nothing of these reaches the samples, the loss or the schedule, or no more of it than rounding
@@ -86,7 +86,7 @@ def check_resume(
     "Refuse to resume with a config that makes another run."
     if changes := config_changes(old, new):
         listed = ', '.join(f'{setting} {change}' for setting, change in changes.items())
-        raise refusal(f'resume_from_checkpoint={name}: it was trained with other settings: {listed}; '
+        raise InputError(f'resume_from_checkpoint={name}: it was trained with other settings: {listed}; '
                       'give those again, or start again in another output_dir')
 
 # %% ../nbs/08d_resuming.ipynb #667c3e90
@@ -98,8 +98,8 @@ def config_of_checkpoint(
     where = f'resume_from_checkpoint={name}'
     remedy = 'update dreambooth_nb, or start again in another output_dir'
     if not isinstance(values, dict):
-        raise refusal(f'{where}: what it keeps about its settings is damaged; {remedy}')
+        raise InputError(f'{where}: what it keeps about its settings is damaged; {remedy}')
     for unknown in values.keys() - TrainingConfig.__dataclass_fields__.keys():
-        raise refusal(f'{where}: it has a setting {unknown}, which this version does not know; {remedy}')
+        raise InputError(f'{where}: it has a setting {unknown}, which this version does not know; {remedy}')
     try: return TrainingConfig(**values)
-    except ValueError as e: raise refusal(f'{where}: {e}; {remedy}') from None
+    except ValueError as e: raise InputError(f'{where}: {e}; {remedy}') from None

@@ -18,7 +18,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from PIL import Image
 
-from .core import InputError, bounded_message
+from .errors import InputError, bounded_message
 from .identifiers import article, check_identifier, given_text, identifier_flaw
 from .photos import CAPTION_ENDINGS, Photo, load_photos, some_of, to_rgb
 from .drawing import render

@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['Index', 'Count', 'NonNegative', 'Positive', 'Share', 'Switch', 'Text', 'Texts', 'Devices', 'Entries', 'Rule',
-           'kinds_of', 'rule_of', 'nearest', 'read_value', 'bounded', 'Refused', 'refusal']
+           'kinds_of', 'rule_of', 'nearest', 'read_value']
 
 # %% ../nbs/08a_values.ipynb #0d1fc159
 import difflib
 import math
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -119,23 +118,3 @@ def read_value(
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError): continue
         return read[0] if kind is Texts and len(read) == 1 else read
     raise ValueError(f"is not usable; give {' or '.join(_needed(kind, value) for kind in kinds)}")
-
-# %% ../nbs/08a_values.ipynb #7e8a7df2
-def bounded(
-    text:str, # a message, with the user's values in it
-)->str: # one line
-    "Make a message one line of bounded length; import `dreambooth_nb.core` only for one that is not."
-    if len(text) <= 1000 and len(text.splitlines()) == 1: return text
-    from dreambooth_nb.core import bounded_message
-    return bounded_message(text)
-
-class Refused(ValueError):
-    "`dreambooth_nb.core.InputError` where `dreambooth_nb.core`, which brings torch, has not been imported."
-    def __init__(self, message=''): super().__init__(bounded(message))
-
-def refusal(
-    text:str, # one line: setting=value: what is wrong; what to do
-)->ValueError:
-    "Return the error for a setting that cannot be used."
-    core = sys.modules.get('dreambooth_nb.core')
-    return (core.InputError if core else Refused)(text)

@@ -10,7 +10,7 @@ import math
 
 import yaml
 
-from .values import refusal
+from .errors import InputError
 
 # %% ../nbs/08b_yaml_text.ipynb #7bda975b
 class _Dumper(yaml.SafeDumper): "YAML on one line."
@@ -74,11 +74,11 @@ def read_yaml(
 )->object:
     "Read YAML of a bounded size."
     if len(text) > _LONGEST:
-        raise refusal(f'{place}: has more than {_LONGEST:,} characters, which is not a config; give another file')
+        raise InputError(f'{place}: has more than {_LONGEST:,} characters, which is not a config; give another file')
     try: return yaml.load(text, _Loader)
     except Exception as e:  # the constructors of numbers and dates raise all kinds
         problem, mark = getattr(e, 'problem', None) or 'not YAML', getattr(e, 'problem_mark', None)
-        raise refusal(f"{place}: {problem}{f' in line {mark.line + 1}' if mark else ''}; fix it") from None
+        raise InputError(f"{place}: {problem}{f' in line {mark.line + 1}' if mark else ''}; fix it") from None
 
 def read_yaml_file(
     path:str,   # of the file
@@ -87,7 +87,7 @@ def read_yaml_file(
     "Read a YAML file of a bounded size."
     try:
         with open(path, encoding='utf-8') as file: text = file.read(_LONGEST + 1)
-    except UnicodeDecodeError: raise refusal(f'{place}: cannot be read (not a text); give a YAML file') from None
+    except UnicodeDecodeError: raise InputError(f'{place}: cannot be read (not a text); give a YAML file') from None
     except (OSError, ValueError) as e:
-        raise refusal(f"{place}: cannot be read ({getattr(e, 'strerror', None) or e}); give a YAML file") from None
+        raise InputError(f"{place}: cannot be read ({getattr(e, 'strerror', None) or e}); give a YAML file") from None
     return read_yaml(text, place)
