@@ -31,16 +31,20 @@ from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .checkpointing import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
-from .config import Refused, config_of_checkpoint, load_config, subject_settings, what_trains
-from .core import (
-    InputError, file_sha256, image_grid, one_line, replacing_file, shell_command, usable_path, writable_folder)
+from .run_folder import (
+    best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints)
+from .config import load_config, subject_settings, what_trains
+from .resuming import config_of_checkpoint
+from .core import image_grid
+from .errors import InputError, one_line
+from .files import file_sha256, replacing_file, usable_path, writable_folder
+from .markup import shell_command
 from .guidance import (
     SCHEDULERS, _batches, _draw, _inference, _picture_size, _sampler, _start, _Texts, _texts, _wishes,
     generate_batches, initial_noise, usual_batch)
 from .pipeline import MODELS, PARTS, PICKLES, TENSORS_SHA256, _check_folder, encode_images, read_safetensors, safetensors_header, truncated_text
-from .prior import fingerprint
-from .subject import load_photo
+from .families import fingerprint
+from .photos import load_photo
 from .toyland import SUBJECTS
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -605,7 +609,7 @@ def describe(
     "Say what a file or folder is, without opening it as a model."
     place = MODELS/'toyland' if str(path) == 'toyland' else usable_path(path, 'path')
     try: kind, facts, use = _describe_place(place, path)
-    except (InputError, Refused): raise
+    except InputError: raise
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as e:
         why = f'{type(e).__name__}: {one_line(e, 100)}'
         raise InputError(

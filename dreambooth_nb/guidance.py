@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import InputError, bf16_in_hardware, one_line, torch_defaults
+from .core import bf16_in_hardware, torch_defaults
+from .errors import InputError, one_line
 from .diffusion import NOISE_SETTINGS
 from .pipeline import StableDiffusionPipeline, UNet2DConditionModel, decode_latents, encode_prompt
 

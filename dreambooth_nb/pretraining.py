@@ -32,8 +32,10 @@ from .evaluation import diversity
 from .judge import ANSWERS, Judge, reading_accuracy, save_judge, truth
 from .guidance import generate
 from .pipeline import save_pipeline
-from .toyland import (ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS, Look, caption,
-    render, place, sample_look, sample_scene)
+from .drawing import render
+from .toyland import (
+    ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS, Look, caption, place,
+    sample_look, sample_scene)
 
 # after our own modules, whose import of diffusers is a quiet one
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
