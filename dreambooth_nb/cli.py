@@ -341,9 +341,8 @@ def run_evaluate(
     subject, networks = _whom(args), {name: getattr(args, name) for name in ('dino', 'clip', 'lpips') if getattr(args, name) is not None}
     from dreambooth_nb.evaluation import evaluate
     from dreambooth_nb.measures import photo_panel
-    from dreambooth_nb.export import open_model
     panel = photo_panel(**{name: None if value == 'none' else value for name, value in networks.items()}) if networks else None
-    report = evaluate(args.model, subject, args.output_dir, panel, open_model=open_model, num_images=args.num_images, seed=args.seed, guidance_scale=args.guidance_scale, num_inference_steps=args.num_inference_steps)
+    report = evaluate(args.model, subject, args.output_dir, panel, num_images=args.num_images, seed=args.seed, guidance_scale=args.guidance_scale, num_inference_steps=args.num_inference_steps)
     for name, score in report['scores'].items(): print(f"{name:17} {score['mean']:7.3f}   95% interval {score['low']:.3f} to {score['high']:.3f}   {score['n']} pictures")
     print(f"wrote {Path(args.output_dir)/'report.json'} and {Path(args.output_dir)/'report.html'}")
 

@@ -21,10 +21,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .checkpointing import checkpoint_facts
-from .config import config_of_checkpoint, load_config, make_subjects
-from .core import InputError, replacing_file, usable_path, writable_folder
-from .generation import _phrase, model_name
+from .config import load_config, make_subjects, subject_phrase
+from .drawing import render
+from .errors import InputError
+from .export import open_model
+from .files import replacing_file, usable_path, writable_folder
+from .generation import model_name
 from .guidance import generate
 from .judge import Judge, load_judge, toyland_panel
 from .measures import Embedder, Panel, photo_panel, summarise_scores
@@ -32,8 +34,10 @@ from .pipeline import load_pipeline
 from .prior import class_images
 from .protocol import Prompt, prompts
 from .report import demo_figure, report_page, summary
+from .resuming import config_of_checkpoint
+from .run_folder import checkpoint_facts
 from .subject import Subject
-from .toyland import CONTEXTS, SUBJECTS, render, subject_scenes
+from .toyland import CONTEXTS, SUBJECTS, subject_scenes
 from .training import Run, train
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -196,8 +200,7 @@ def generate_protocol(
     **settings,                 # passed to `generate`
 )->tuple[dict[str, list[Image.Image]], list[Image.Image]]: # prompt -> images, in the protocol's order; of the class
     "Generate a protocol's images."
-    phrase = _phrase(dict(subject=None, identifier=subject.identifier, class_noun=subject.class_noun,
-                         instance_prompt=subject.instance_prompt))
+    phrase = subject_phrase(subject.settings())
     texts = [p.template.replace('{}', phrase) for p in protocol]
     images = generate(pipeline, texts, num_images, seed=seed, **settings)
     of_class = generate(pipeline, subject.class_prompts[0], 4*num_images, seed=seed, **settings)
@@ -295,7 +298,6 @@ def evaluate(
     references:Sequence[Image.Image]|None=None, # real images; None: unseen ones of a bundled subject, else its own
     guidance_scale:float|None=None,             # None: 4 for bundled subjects, else 7.5
     progress:bool=True,                         # show bars
-    open_model:Callable=load_pipeline,          # opens a path; `dreambooth_nb.export.open_model` knows checkpoints too
     **settings,                                 # passed to `generate`
 )->dict: # the report
     "Measure how well a model has learned a subject, and what that did to its class."

@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .core import InputError, to_tensor
+from .core import to_tensor
+from .errors import InputError
 from .measures import Panel
 from .pipeline import _first_line
 from .toyland import ACCESSORIES, CLASSES, CONTEXTS, PALETTE, PATTERNS, Scene

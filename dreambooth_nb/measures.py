@@ -22,7 +22,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .core import InputError, to_tensor
+from .core import to_tensor
+from .errors import InputError
 from .pipeline import _first_line, _place, _quiet, tokenize
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -62,7 +63,7 @@ def pixel_values(
     if modes:
         raise InputError(
             f'images: one has mode {modes.pop()}, not RGB; '
-            'load it with dreambooth_nb.subject.load_photo, or convert it first')
+            'load it with dreambooth_nb.photos.load_photo, or convert it first')
     return processor([image.convert('RGB') for image in images], return_tensors='pt').pixel_values
 
 def _batches(images, n): return [images[i:i + n] for i in range(0, len(images), n)]

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
-from .toyland import CONTEXTS, LIVING, PALETTE, Look, render, place
+from .drawing import render
+from .toyland import CONTEXTS, LIVING, PALETTE, Look, place
 
 # %% ../nbs/11c_protocol.ipynb #c55600e4
 ASKED_COLOURS = ('red', 'purple', 'yellow', 'white')
