@@ -36,7 +36,8 @@ from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipe
     read_safetensors, save_pipeline, tensors_sha256, text_encoder_names)
 from .families import fingerprint
 from .toyland import SUBJECTS
-from .training import Run, public_name, read_history
+from .history import read_history
+from .training import Run, public_name
 
 # after our own modules, whose import of diffusers is a quiet one
 from peft.tuners.tuners_utils import BaseTunerLayer
