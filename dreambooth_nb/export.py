@@ -37,7 +37,8 @@ from .tensor_files import TENSORS_SHA256, first_line, read_pickle, read_safetens
 from .files import usable_path
 from .families import fingerprint, part_names, text_encoder_names
 from .toyland import SUBJECTS
-from .training import Run, public_name, read_history
+from .history import read_history
+from .training import Run, public_name
 
 # after our own modules, whose import of diffusers is a quiet one
 from peft.tuners.tuners_utils import BaseTunerLayer

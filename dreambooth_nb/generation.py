@@ -33,7 +33,8 @@ from tqdm.auto import tqdm
 
 from .run_folder import (
     best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints)
-from .config import Refused, config_of_checkpoint, load_config, subject_settings, what_trains
+from .config import load_config, subject_settings, what_trains
+from .resuming import config_of_checkpoint
 from .core import image_grid
 from .errors import InputError, one_line
 from .files import file_sha256, replacing_file, usable_path, writable_folder
@@ -611,7 +612,7 @@ def describe(
     "Say what a file or folder is, without opening it as a model."
     place = MODELS/'toyland' if str(path) == 'toyland' else usable_path(path, 'path')
     try: kind, facts, use = _describe_place(place, path)
-    except (InputError, Refused): raise
+    except InputError: raise
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as e:
         why = f'{type(e).__name__}: {one_line(e, 100)}'
         raise InputError(
