@@ -22,8 +22,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from .config import (Count, Index, NonNegative, Refused, Text, add_config_flags, config_from_flags, make_subjects, nearest,
-    read_value, refuse_contradictions, train_settings)
+from .checks import refuse_contradictions
+from .config import make_subjects, train_settings
+from .errors import InputError
+from .flags import add_config_flags, config_from_flags
+from .values import Count, Index, NonNegative, Text, nearest, read_value
 
 # %% ../nbs/17_cli.ipynb #d699e533
 class Parser(argparse.ArgumentParser):
@@ -90,8 +93,7 @@ def explain(
     flags:dict={},          # its arguments
 )->str|None: # one line, or None for a bug, whose traceback is worth more
     "Say what the user can do about an error."
-    core = sys.modules.get('dreambooth_nb.core')    # where nothing has imported it, nothing has raised its error
-    if isinstance(error, (FloatingPointError, Refused)) or core and isinstance(error, core.InputError): return str(error)
+    if isinstance(error, (FloatingPointError, InputError)): return str(error)
     if line := _refused_name(error, flags): return line
     if isinstance(error, UnicodeEncodeError) and 'surrogates' in error.reason:
         return f'path={ascii(error.object)[1:80]}: is not UTF-8; set PYTHONUTF8=1, or choose another name'
@@ -164,7 +166,8 @@ def run_demo(
     args:argparse.Namespace, # output_dir, subject, seed
 )->None:
     "Show DreamBooth on a bundled subject."
-    from dreambooth_nb.evaluation import demo, summary
+    from dreambooth_nb.evaluation import demo
+    from dreambooth_nb.report import summary
     report = demo(args.output_dir, args.subject, args.seed)
     folder = Path(args.output_dir)
     print(summary(report), f"wrote {folder/'demo.png'} and {folder/'report.json'}", sep='\n\n')
@@ -187,7 +190,7 @@ def _load(args):
     if args.lora is not None:
         from dreambooth_nb.export import load_lora
         load_lora(pipeline, args.lora, 1. if args.lora_scale is None else args.lora_scale, args.allow_pickle)
-    elif args.lora_scale is not None: raise Refused(f'lora_scale={args.lora_scale}: there is no LoRA; give lora, or leave it out')
+    elif args.lora_scale is not None: raise InputError(f'lora_scale={args.lora_scale}: there is no LoRA; give lora, or leave it out')
     return pipeline
 
 def _add_model_flags(add):
@@ -208,9 +211,9 @@ def run_generate(
     args:argparse.Namespace, # as `add_generate_flags` declares
 )->None:
     "Draw pictures with a model."
-    if args.prompt is None and args.prompts_file is None: raise Refused('prompt=None: there is nothing to draw; give prompt, or prompts_file')
-    if args.prompt is not None and args.prompts_file is not None: raise Refused(f'prompts_file={args.prompts_file}: prompt={args.prompt!r} is given too; choose one')
-    if args.prompt is not None and not args.prompt.strip(): raise Refused(f"prompt={args.prompt!r}: is empty; say what to draw, such as 'a photo of a dog on the beach'")
+    if args.prompt is None and args.prompts_file is None: raise InputError('prompt=None: there is nothing to draw; give prompt, or prompts_file')
+    if args.prompt is not None and args.prompts_file is not None: raise InputError(f'prompts_file={args.prompts_file}: prompt={args.prompt!r} is given too; choose one')
+    if args.prompt is not None and not args.prompt.strip(): raise InputError(f"prompt={args.prompt!r}: is empty; say what to draw, such as 'a photo of a dog on the beach'")
     from dreambooth_nb.generation import draw_to, fill_prompts, read_prompts, subject_phrases
     prompts = [args.prompt] if args.prompts_file is None else read_prompts(args.prompts_file)
     ends = [] if args.walk_to is None else [args.walk_to]
@@ -275,7 +278,6 @@ def run_tokens(
     args:argparse.Namespace, # model, count, class_noun, ask_model
 )->None:
     "List rare words that can name a subject."
-    from dreambooth_nb.errors import InputError
     from dreambooth_nb.opening import load_pipeline
     from dreambooth_nb.identifiers import find_identifiers
     pipeline = load_pipeline(args.model)
@@ -299,8 +301,8 @@ def run_export(
     args:argparse.Namespace, # as `add_export_flags` declares
 )->None:
     "Write a model for other programs."
-    if args.push_to_hub is not None and args.format != 'diffusers': raise Refused(f'push_to_hub={args.push_to_hub}: needs format=diffusers, a folder with a card')
-    if args.send and args.push_to_hub is None: raise Refused('send=True: where to? Give push_to_hub OWNER/NAME')
+    if args.push_to_hub is not None and args.format != 'diffusers': raise InputError(f'push_to_hub={args.push_to_hub}: needs format=diffusers, a folder with a card')
+    if args.send and args.push_to_hub is None: raise InputError('send=True: where to? Give push_to_hub OWNER/NAME')
     from dreambooth_nb.export import export, push_to_hub
     written = export(args.model, args.format, args.output, args.dtype, args.max_shard_size, args.lora, args.base)
     print(f'wrote {written}')
@@ -326,9 +328,9 @@ def add_export_flags(
 def _whom(args):
     "The subject that the flags name; None leaves it to the run's own record."
     if args.instance_data_dir is None:
-        if args.class_noun is not None: raise Refused(f'class_noun={args.class_noun}: goes with instance_data_dir; give that too, or leave it out')
+        if args.class_noun is not None: raise InputError(f'class_noun={args.class_noun}: goes with instance_data_dir; give that too, or leave it out')
         return args.subject
-    if args.subject is not None: raise Refused(f'instance_data_dir={args.instance_data_dir}: subject={args.subject} is given too; choose one')
+    if args.subject is not None: raise InputError(f'instance_data_dir={args.instance_data_dir}: subject={args.subject} is given too; choose one')
     from dreambooth_nb.subject import Subject
     return Subject(args.instance_data_dir, args.class_noun, args.identifier)
 
@@ -337,8 +339,8 @@ def run_evaluate(
 )->None:
     "Measure what a model has learned."
     subject, networks = _whom(args), {name: getattr(args, name) for name in ('dino', 'clip', 'lpips') if getattr(args, name) is not None}
-    from dreambooth_nb.dreambench import evaluate
-    from dreambooth_nb.evaluation import photo_panel
+    from dreambooth_nb.evaluation import evaluate
+    from dreambooth_nb.measures import photo_panel
     panel = photo_panel(**{name: None if value == 'none' else value for name, value in networks.items()}) if networks else None
     report = evaluate(args.model, subject, args.output_dir, panel, num_images=args.num_images, seed=args.seed, guidance_scale=args.guidance_scale, num_inference_steps=args.num_inference_steps)
     for name, score in report['scores'].items(): print(f"{name:17} {score['mean']:7.3f}   95% interval {score['low']:.3f} to {score['high']:.3f}   {score['n']} pictures")
@@ -372,7 +374,8 @@ def _judged(subjects, model):
     "With the embedded model and one bundled subject, let the judge say which checkpoint is the best."
     from dreambooth_nb.toyland import SUBJECTS
     if model != 'toyland' or len(subjects) > 1 or subjects[0].name not in SUBJECTS: return None
-    from dreambooth_nb.evaluation import load_judge, validator
+    from dreambooth_nb.evaluation import validator
+    from dreambooth_nb.judge import load_judge
     from dreambooth_nb.opening import load_pipeline
     return validator(subjects[0], load_judge(), load_pipeline())
 
@@ -382,7 +385,7 @@ def run_train(
     "Teach a model one subject, or several."
     config = config_from_flags(args)
     args.output_dir = config.output_dir # for messages
-    if config.output_dir is None: raise Refused('output_dir=null: the trained model would be lost; give a folder')
+    if config.output_dir is None: raise InputError('output_dir=null: the trained model would be lost; give a folder')
     refuse_contradictions(config)   # `train` checks all the rest
     subjects, settings = make_subjects(config), train_settings(config)
     from dreambooth_nb.training import train
