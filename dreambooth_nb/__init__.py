@@ -9,7 +9,7 @@ _MODULES = {  # public name -> the module that defines it
     'load_pipeline': 'opening', 'save_pipeline': 'saving', 'generate': 'guidance',
     'find_identifiers': 'identifiers', 'class_images': 'prior', 'forecast_memory': 'memory', 'TrainingConfig': 'config',
     'train': 'training', 'plot_history': 'history', 'demo': 'evaluation', 'load_judge': 'judge', 'toyland_panel': 'judge', 'photo_panel': 'measures',
-    'load_lora': 'export', 'write_card': 'export', 'push_to_hub': 'export', 'draw_to': 'generation', 'image_to_image': 'generation', 'latent_walk': 'generation', 'describe': 'generation',
+    'load_lora': 'lora_files', 'write_card': 'publishing', 'push_to_hub': 'publishing', 'draw_to': 'generation', 'image_to_image': 'generation', 'latent_walk': 'generation', 'describe': 'generation',
     'evaluate': 'evaluation', 'attention_maps': 'attention', 'picture_attention_maps': 'attention', 'attention_figure': 'attention'}
 __all__ = [*_MODULES, '__version__']
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['licence_of', 'image_section', 'metric_section', 'model_card']
 
-# %% ../nbs/09b_card.ipynb #cf6a262e
+# %% ../nbs/09b_card.ipynb #6b9bf2db
 import json
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from .config import TrainingConfig, changed_settings, instance_prompts
 from .markup import markdown_code, markdown_text, shell_command
 from .opening import model_name
 
-# %% ../nbs/09b_card.ipynb #addf1516
+# %% ../nbs/09b_card.ipynb #16d0126c
 _LICENCES = {'toyland': 'apache-2.0', 'stable-diffusion-v1': 'creativeml-openrail-m', 'stable-diffusion-2': 'openrail++'}
 
 def licence_of(
@@ -32,7 +32,7 @@ def _front_matter(base, prompts, licence, is_lora):
         base_model=base if '/' in model_name(base) else None, instance_prompt=prompts[0] if prompts else None)
     return ['---', data.to_yaml(), '---', '']
 
-# %% ../nbs/09b_card.ipynb #2a94e0a8
+# %% ../nbs/09b_card.ipynb #674a1988
 _PRIVATE = {'output_dir', 'instance_data_dir', 'class_data_dir', 'logging_dir', 'subjects',
             'resume_from_checkpoint', 'report_to', 'pretrained_model_name_or_path'}
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['config_of', 'open_checkpoint', 'open_model']
 
-# %% ../nbs/09c_reopening.ipynb #d3baaf44
+# %% ../nbs/09c_reopening.ipynb #aa89e2e2
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from .pipeline import DiffusionPipeline, check_dtype
 from .run_folder import checkpoint_facts
 from .tensor_files import first_line
 
-# %% ../nbs/09c_reopening.ipynb #5b477d0c
+# %% ../nbs/09c_reopening.ipynb #5d82ec19
 def _is_checkpoint(path): return (path/'trainer_state').is_dir()
 
 def _checkpoint_state(path):
@@ -48,7 +48,7 @@ def config_of(
     if _is_checkpoint(folder): return _checkpoint_config(_checkpoint_state(folder), folder)
     return load_config(folder/'config.yaml') if (folder/'config.yaml').is_file() else None
 
-# %% ../nbs/09c_reopening.ipynb #f593b898
+# %% ../nbs/09c_reopening.ipynb #d7c91274
 def _base_of(path, state, config, base):
     "Open the pipeline that a checkpoint was trained from, and no other."
     name = config.pretrained_model_name_or_path if base is None else base
