@@ -44,9 +44,11 @@ from .history import LOSSES, rows_before, scores_before
 from .markup import markdown_code, markdown_text, shell_command
 from .memory import set_gradient_checkpointing
 from .objectives import objective_of
-from .pipeline import load_pipeline, save_pipeline, with_parts
+from .opening import load_pipeline
+from .pipeline import with_parts
 from .prior import prior_preservation_loss
 from .run_folder import claim_folder
+from .saving import save_pipeline
 from .subject import Subject
 from .trackers import tracking
 
