@@ -312,15 +312,19 @@ def _generate(self:Validation, trainer, module, step):
     for logger in trainer.loggers: log_image(logger, 'samples', grid, step)
 
 # %% ../nbs/10b_callbacks.ipynb #ae933c35
+def _is_same_kind(value, own):
+    "Check whether two values are of one kind of JSON's."
+    if isinstance(own, bool): return isinstance(value, bool)
+    for kinds in (dict, (list, tuple), (int, float)):
+        if isinstance(own, kinds): return isinstance(value, kinds) and not isinstance(value, bool)
+    return type(value) is type(own)
+
 def _is_like(value, own):
     "Check whether something read from a file has the form of one's own."
-    if isinstance(own, dict):
-        return isinstance(value, dict) and value.keys() == own.keys() and all(_is_like(value[k], own[k]) for k in own)
-    if isinstance(own, (list, tuple)):
-        return isinstance(value, list) and len(value) == len(own) and all(map(_is_like, value, own))
-    if isinstance(own, (int, float)):
-        return isinstance(value, (int, float)) and isinstance(value, bool) == isinstance(own, bool)
-    return type(value) is type(own)
+    if not _is_same_kind(value, own): return False
+    if isinstance(own, dict): return value.keys() == own.keys() and all(_is_like(value[k], own[k]) for k in own)
+    if isinstance(own, (list, tuple)): return len(value) == len(own) and all(map(_is_like, value, own))
+    return True
 
 # %% ../nbs/10b_callbacks.ipynb #6ed2444a
 class Checkpoints(EachStep):

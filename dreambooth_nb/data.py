@@ -78,7 +78,7 @@ class LatentTable:
         numbers = tuple(self.prompts.index(p) for p in prompts)
         pools.append(Pool(len(self.mean), numbers, count, tuple(images)))
         if latents is None: return
-        self.mean, self.std = (torch.cat([old.to(new), new]) for old, new in zip((self.mean, self.std), latents))
+        self.mean, self.std = (_append(old, new) for old, new in zip((self.mean, self.std), latents))
         views = torch.zeros(len(latents[0]), len(VIEW)) if views is None else views
         self.views = torch.cat([self.views, views.to(self.views)])
 
@@ -88,6 +88,8 @@ class LatentTable:
 
     def is_finite(self)->bool: return bool(self.mean.isfinite().all() and self.std.isfinite().all())
 
+def _append(old, new): return torch.cat([old.to(new), new])
+
 # %% ../nbs/10a_data.ipynb #1096e2b7
 class StepBatches(Dataset):
     "What each forward pass trains on, as a function of (seed, step, position): instance samples, then class samples."
@@ -96,13 +98,13 @@ class StepBatches(Dataset):
         objective:Objective,    # draws the timesteps
         config:TrainingConfig,  # steps, samples per pass, passes per step, seed, crops and flips
         start:int=0,            # optimiser steps that are done already
-        rank:int=0,             # number of this process
-        world_size:int=1,       # of how many
+        process:tuple[int, int]=(0, 1), # number of this one, and how many there are
         resolution:int|None=None, # side of images that are cut again at each step, pixels
     ):
         self.pools = {'instance': table.instance} | ({'class': table.prior} if table.prior else {})
         self.shape, self.objective, self.config = table.shape, objective, config
-        self.start, self.rank, self.world_size, self.resolution = start, rank, world_size, resolution
+        self.start, self.resolution = start, resolution
+        self.rank, self.world_size = process
 
     def __len__(self): return (self.config.max_train_steps - self.start)*self.config.gradient_accumulation_steps
 
@@ -123,7 +125,7 @@ class StepBatches(Dataset):
 # %% ../nbs/10a_data.ipynb #18e44ff6
 @patch
 def _choose(self:StepBatches, part, count):
-    "Choose the image of a run's sample number `count`: subjects take turns, each goes through its images epoch by epoch."
+    "Choose the image of a run's sample: subjects take turns, each goes through its images epoch by epoch."
     count, subject = divmod(count, len(self.pools[part]))
     pool = self.pools[part][subject]
     epoch, place = divmod(count, len(pool))
@@ -241,8 +243,9 @@ class DreamBoothData(LatentData):
         super().setup(stage)
 
     def train_dataloader(self):
-        batches = StepBatches(self.table, objective_of(self.pipeline), self.config, self.start,
-                              self.trainer.global_rank, self.trainer.world_size, self.resolution)
+        process = self.trainer.global_rank, self.trainer.world_size
+        batches = StepBatches(self.table, objective_of(self.pipeline), self.config, self.start, process,
+                              self.resolution)
         return DataLoader(batches, batch_size=None, num_workers=self.config.dataloader_num_workers)
 
 def _class_folders(subjects, config, output_dir):
@@ -272,7 +275,8 @@ def _add_instance(self:DreamBoothData, subject):
     self.table.add(self.table.instance, subject.captions, *self._encode(repeated, [v for own in chosen for v in own]))
 
 # %% ../nbs/10a_data.ipynb #fb3f89ed
-_PRECISION = {None: 'auto', 'no': 'fp32', 'fp32': 'fp32', 'bf16': 'bf16', 'fp16': 'auto'}   # diffusers' word -> `generate`'s
+# diffusers' word -> `generate`'s
+_PRECISION = {None: 'auto', 'no': 'fp32', 'fp32': 'fp32', 'bf16': 'bf16', 'fp16': 'auto'}
 
 @patch
 def generate_prior(self:DreamBoothData,

@@ -112,8 +112,8 @@ def graceful_shutdown(
 # %% ../nbs/10c_engine.ipynb #4a7036aa
 _SPEAKERS = ('lightning.pytorch.utilities.rank_zero', 'lightning.pytorch.accelerators',
              'lightning.fabric.utilities.distributed', 'lightning.pytorch.trainer.connectors.signal_connector')
-_NOTICES = ('.*does not have many workers.*', '.*LeafSpec.*', '.*in eval mode at the start.*', '.*isinstance.treespec.*',
-            '.*Total length of .* is zero.*')
+_NOTICES = ('.*does not have many workers.*', '.*LeafSpec.*', '.*in eval mode at the start.*',
+            '.*isinstance.treespec.*', '.*Total length of .* is zero.*')
 
 @contextmanager
 def quiet_lightning()->Iterator[None]:
