@@ -22,7 +22,7 @@ from dreambench import append, drawn_by_model, finished, reference_pictures, sco
 from dreambooth_nb.core import image_grid
 from dreambooth_nb.dreambench import prompts
 from dreambooth_nb.evaluation import GUIDANCE_SCALE, load_judge
-from dreambooth_nb.guidance import generate
+from dreambooth_nb.sampling import generate
 from dreambooth_nb.pipeline import load_pipeline
 from dreambooth_nb.pretraining import encode_dataset, make_dataset, psnr, score, train_autoencoder, train_diffusion
 from dreambooth_nb.subject import Subject

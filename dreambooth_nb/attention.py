@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['attention_probabilities', 'AttentionRecorder', 'word_tokens', 'AttentionMaps', 'attention_maps', 'attention_figure',
-           'picture_attention_maps', 'true_mask', 'pointing', 'intersection_over_union', 'best_threshold']
+           'image_attention_maps', 'true_mask', 'pointing', 'intersection_over_union', 'best_threshold']
 
 # %% ../nbs/15_attention.ipynb #1c14a773
 import math
@@ -22,7 +22,8 @@ from torch import Tensor
 
 from .core import InputError, generator_for
 from .diffusion import training_scheduler
-from .guidance import _inference, _texts, generate_batches
+from .guidance import _inference, _texts
+from .sampling import generate_batches
 from .pipeline import encode_images
 from .toyland import DRAW, Brush, Scene
 
@@ -184,7 +185,7 @@ def _timesteps(pipeline, timesteps):
     if not chosen or not all(isinstance(t, int) and 0 <= t < most for t in chosen): raise InputError(f'timesteps={timesteps}: give whole numbers from 0 to {most - 1}')
     return chosen
 
-def picture_attention_maps(
+def image_attention_maps(
     pipeline:StableDiffusionPipeline,       # stays as it is
     images:Sequence[Image.Image],           # RGB, all of one size that the VAE can take
     prompt:str|Sequence[str],               # what they show; one, or one per picture

@@ -211,10 +211,10 @@ def run_generate(
     if args.prompt is None and args.prompts_file is None: raise Refused('prompt=None: there is nothing to draw; give prompt, or prompts_file')
     if args.prompt is not None and args.prompts_file is not None: raise Refused(f'prompts_file={args.prompts_file}: prompt={args.prompt!r} is given too; choose one')
     if args.prompt is not None and not args.prompt.strip(): raise Refused(f"prompt={args.prompt!r}: is empty; say what to draw, such as 'a photo of a dog on the beach'")
-    from dreambooth_nb.generation import draw_to, fill_prompts, read_prompts, subject_phrases
+    from dreambooth_nb.generation import draw_to, fill_prompts, read_prompts, learned_phrases
     prompts = [args.prompt] if args.prompts_file is None else read_prompts(args.prompts_file)
     ends = [] if args.walk_to is None else [args.walk_to]
-    phrases = [args.subject_phrase] if args.subject_phrase else subject_phrases(args.model) if any('{}' in p for p in prompts + ends) else []
+    phrases = [args.subject_phrase] if args.subject_phrase else learned_phrases(args.model) if any('{}' in p for p in prompts + ends) else []
     prompts, ends = fill_prompts(prompts, phrases), fill_prompts(ends, phrases)
     how = {name: getattr(args, name) for name in _GUIDANCE if getattr(args, name) not in (None, False)}
     record = {name: value for name, value in dict(revision=args.revision, variant=args.variant, lora=args.lora and Path(args.lora).name, lora_scale=args.lora_scale).items() if value not in (None, '')}
@@ -260,7 +260,7 @@ def run_info(
 )->None:
     "Tell what a picture, run, checkpoint or model is."
     import json
-    from dreambooth_nb.generation import describe, description
+    from dreambooth_nb.describe import describe, description
     found = describe(args.path)
     print(json.dumps(found, indent=1) if args.json else description(found))
 

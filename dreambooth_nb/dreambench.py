@@ -30,7 +30,7 @@ from .config import make_subjects
 from .evaluation import GUIDANCE_SCALE, Judge, Panel, bootstrap_interval, paper_scores, photo_panel, subject_fidelity, summarise_scores, toyland_panel
 from .export import _config_of, open_model
 from .generation import _phrase, model_name
-from .guidance import generate
+from .sampling import generate
 from .pipeline import _first_line, load_pipeline
 from .subject import Subject
 from .toyland import CONTEXTS, LIVING, PALETTE, SUBJECTS, Look, render, place, subject_scenes

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .core import InputError, image_grid, replacing_file, to_tensor, writable_folder
-from .guidance import generate
+from .sampling import generate
 from .pipeline import _first_line, _place, _quiet, load_pipeline, tokenize
 from .prior import class_images
 from .subject import Subject

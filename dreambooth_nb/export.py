@@ -28,7 +28,7 @@ from .config import (TrainingConfig, changed_settings, load_config, make_config,
 from .core import (InputError, default_device, markdown_code, markdown_text, replacing_file,
     replacing_folder, writable_folder)
 from .freezing import TokenRows, attach_lora, merge_trained, select_trainable
-from .guidance import generate
+from .sampling import generate
 from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipeline,
     _check_folder, _first_line, _place, _unpickle, load_pipeline, usable_path, pack_configuration,
     read_safetensors, save_pipeline, tensors_sha256, text_encoder_names)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from .diffusion import min_snr_weights, per_sample_loss, training_target
 from .evaluation import ANSWERS, Judge, diversity, reading_accuracy, save_judge, truth
-from .guidance import generate
+from .sampling import generate
 from .pipeline import save_pipeline
 from .toyland import (ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS, Look, caption,
     render, place, sample_look, sample_scene)

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from .core import InputError, file_sha256, bounded_message, replacing_file, writable_folder
 from .diffusion import per_sample_loss
-from .guidance import generate
+from .sampling import generate
 from .subject import load_photos
 
 # after our own modules, whose import of diffusers is a quiet one

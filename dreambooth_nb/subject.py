@@ -128,7 +128,8 @@ def word_effect(
     num_images:int=2,       # at each, from seeds 0, 1 ...
 )->list[float]: # 0: the model does not hear the word; 1: its prediction changes by as much as it is large
     "Measure how much a word, put in the place of the article, changes what the UNet predicts."
-    from dreambooth_nb.guidance import _inference, _sampler, denoise, initial_noise  # here, since a Subject alone needs no diffusers
+    from dreambooth_nb.guidance import _inference, _sampler  # here, since a Subject alone needs no diffusers
+    from dreambooth_nb.sampling import denoise, initial_noise
     from dreambooth_nb.pipeline import encode_prompt
     with _inference(pipeline):
         unet, scheduler, noise = pipeline.unet, _sampler(pipeline, 'ddim', num_steps), initial_noise(pipeline, range(num_images))

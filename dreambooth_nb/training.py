@@ -60,7 +60,7 @@ from .core import (InputError, bf16_in_hardware, default_device, generator_for, 
 from dreambooth_nb.diffusion import (NOISE_SETTINGS, min_snr_weights, offset_noise, per_sample_loss, training_scheduler,
     training_target)
 from .freezing import merge_trained, parameter_groups, select_trainable, set_gradient_checkpointing
-from .guidance import generate
+from .sampling import generate
 from .pipeline import load_pipeline, save_pipeline, tokenize
 from .prior import class_images, fingerprint, prior_preservation_loss
 from .subject import Subject, prepare, random_view, views
