@@ -26,7 +26,8 @@ from dreambooth_nb.sampling import generate
 from dreambooth_nb.pipeline import load_pipeline, save_pipeline
 from dreambooth_nb.prior import class_images
 from dreambooth_nb.subject import Subject
-from dreambooth_nb.toyland import SUBJECTS, render, place, sample_look, subject_scenes
+from dreambooth_nb.drawing import render
+from dreambooth_nb.toyland import SUBJECTS, place, sample_look, subject_scenes
 from dreambooth_nb.training import train
 
 LOGS = Path(__file__).resolve().parent.parent/'nbs'/'logs'

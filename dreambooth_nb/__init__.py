@@ -5,9 +5,9 @@ Importing the package loads nothing else: each name below brings in its module, 
 from importlib import import_module
 
 _MODULES = {  # public name -> the module that defines it
-    'Subject': 'subject', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'render': 'toyland',
+    'Subject': 'subject', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'render': 'drawing',
     'load_pipeline': 'pipeline', 'save_pipeline': 'pipeline', 'generate': 'sampling',
-    'find_identifiers': 'subject', 'class_images': 'prior', 'forecast_memory': 'freezing', 'TrainingConfig': 'config',
+    'find_identifiers': 'identifiers', 'class_images': 'prior', 'forecast_memory': 'memory', 'TrainingConfig': 'config',
     'train': 'training', 'plot_history': 'training', 'demo': 'evaluation', 'load_judge': 'evaluation', 'toyland_panel': 'evaluation', 'photo_panel': 'evaluation',
     'load_lora': 'export', 'write_card': 'export', 'push_to_hub': 'export', 'draw_to': 'generation', 'image_to_image': 'generation', 'latent_walk': 'generation', 'describe': 'describe',
     'evaluate': 'dreambench', 'attention_maps': 'attention', 'image_attention_maps': 'attention', 'attention_figure': 'attention'}

@@ -25,7 +25,8 @@ from .diffusion import training_scheduler
 from .guidance import _inference, _texts
 from .sampling import generate_batches
 from .pipeline import encode_images
-from .toyland import DRAW, Brush, Scene
+from .drawing import RENDERERS, Brush
+from .toyland import Scene
 
 # after our own modules, whose import of diffusers is a quiet one
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -214,11 +215,11 @@ def image_attention_maps(
 def _silhouette(scene, ground, canvas):
     "A scene's object alone on a plain ground."
     image = Image.new('RGB', (canvas, canvas), ground)
-    DRAW[scene.look.class_noun](Brush(image, scene.x*canvas, scene.y*canvas, scene.scale*canvas, scene.tilt, scene.flip), scene)
+    RENDERERS[scene.look.class_noun](Brush(image, scene.x*canvas, scene.y*canvas, scene.scale*canvas, scene.tilt, scene.flip), scene)
     return np.asarray(image)
 
 def true_mask(
-    scene:Scene,        # as drawn by `dreambooth_nb.toyland.render`
+    scene:Scene,        # as drawn by `dreambooth_nb.drawing.render`
     part:str='object',  # with what it wears; or 'accessory'
     size:int=64,        # width and height in pixels
 )->Tensor: # (size,size), 0 to 1: share of each pixel that is covered

@@ -4,38 +4,22 @@
 
 # %% auto #0
 __all__ = ['save_weights', 'read_tensors', 'full_tensor', 'full_weights', 'load_weights', 'optimizer_tensors',
-           'optimizer_numbers', 'load_optimizer', 'checkpoint_facts', 'list_checkpoints', 'find_checkpoint',
-           'best_checkpoint', 'mark_best', 'save_checkpoint', 'claim_folder', 'set_aside', 'load_checkpoint',
-           'checkpoint_sizes']
+           'optimizer_numbers', 'load_optimizer', 'save_checkpoint', 'load_checkpoint']
 
 # %% ../nbs/09_checkpointing.ipynb #906a4ee7
-import hashlib
 import json
-import math
-import os
 import re
-import secrets
-import shutil
-import socket
-import time
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from .core import InputError, file_sha256, replacing_file, replacing_folder, writable_folder
-from .pipeline import PARTS, StableDiffusionPipeline
-
-try: import fcntl
-except ImportError: fcntl = None  # Windows
+from .core import InputError
+from .pipeline import StableDiffusionPipeline
+from .run_folder import new_checkpoint, verified_facts, write_facts
 
 # %% ../nbs/09_checkpointing.ipynb #229cf2ba
 _FILES = {'unet': 'unet/diffusion_pytorch_model.safetensors', 'text_encoder': 'text_encoder/model.safetensors',
@@ -258,296 +242,27 @@ def _set_numbers(group, saved):
         if isinstance(group.get(key), Tensor): group[key].fill_(value)
         else: group[key] = tuple(value) if isinstance(value, list) else value
 
-# %% ../nbs/09_checkpointing.ipynb #046c0bb4
-def _facts(folder):
-    "Size and digest of each file in a folder."
-    files = sorted(p for p in folder.rglob('*') if p.is_file())
-    return {p.relative_to(folder).as_posix(): dict(size=p.stat().st_size, sha256=file_sha256(p)) for p in files}
-
-def _versions():
-    "Of the libraries that decide about the last bit."
-    return {name: version(name) for name in ('dreambooth_nb', 'torch', 'diffusers', 'transformers', 'peft')}
-
-def _write_checkpoint(folder, step, pipeline, trained, optimizer, state, ema):
-    "Write all files of a checkpoint; the last one lists the others."
-    own = isinstance(optimizer, torch.optim.Optimizer)
-    save_weights(folder, pipeline, trained)
-    _save_tensors(optimizer_tensors(optimizer, trained) if own else optimizer, folder/'trainer_state'/'optimizer.safetensors')
-    if ema is not None: _save_tensors(ema, folder/'trainer_state'/'ema.safetensors')
-    facts = dict(step=step, state=state, optimizer_numbers=optimizer_numbers(optimizer) if own else None, versions=_versions(), files=_facts(folder))
-    try: text = json.dumps(facts, indent=1)
-    except TypeError as e: raise InputError(f'state: {e}; give numbers, texts, lists and dicts, and tensors as ema or optimizer') from None
-    (folder/'trainer_state'/'state.json').write_text(text + '\n', encoding='utf-8')
-
-# %% ../nbs/09_checkpointing.ipynb #68ba0f92
-def _number(value): return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-def _index(value): return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-def _inside(name):
-    "Whether a name from a file is that of a file inside its folder."
-    return isinstance(name, str) and not PurePosixPath(name).is_absolute() and '..' not in PurePosixPath(name).parts
-
-def _is_file_list(files):
-    "Whether something read from a file is a list of files as `_facts` makes it."
-    return isinstance(files, dict) and all(
-        _inside(name) and isinstance(file, dict) and _index(file.get('size')) and isinstance(file.get('sha256'), str)
-        for name, file in files.items())
-
-def _is_numbers(groups):
-    "Whether something read from a file is what `optimizer_numbers` gives."
-    plain = lambda value: _number(value) or isinstance(value, list) and all(map(_number, value))
-    return groups is None or isinstance(groups, list) and all(
-        isinstance(group, dict) and all(map(plain, group.values())) for group in groups)
-
-_FACTS = {  # entry of state.json -> what it must be
-    'step': _index, 'state': lambda value: isinstance(value, dict), 'optimizer_numbers': _is_numbers,
-    'versions': lambda value: isinstance(value, dict), 'files': _is_file_list}
-
-def checkpoint_facts(
-    path:Path, # a checkpoint
-)->dict: # 'step', 'state', 'versions', and 'files' with size and sha256
-    "Read what a checkpoint says about itself; `InputError` unless all its files are there in full length."
-    where = f'{path}: trainer_state/state.json'
-    try: facts = json.loads((path/'trainer_state'/'state.json').read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise InputError(f'{path}: is not a checkpoint of this package (no trainer_state/state.json); give one that dreambooth train wrote') from None
-    except (OSError, ValueError, RecursionError) as e:
-        raise InputError(f'{where} cannot be read ({str(e) or type(e).__name__}); use another checkpoint') from None
-    if not isinstance(facts, dict): raise InputError(f'{where} is not a table; use another checkpoint')
-    for name, is_right in _FACTS.items():
-        if not is_right(facts.get(name)): raise InputError(f'{where} has no usable {name!r}; use another checkpoint')
-    for name, file in facts['files'].items():
-        size = (path/name).stat().st_size if (path/name).is_file() else None
-        if size is None: raise InputError(f'{path}: {name} is missing; use another checkpoint')
-        if size != file['size']: raise InputError(f"{path}: {name} has {size} bytes instead of {file['size']}; use another checkpoint")
-    return facts
-
-def _is_whole(path):
-    "Whether all files are there in full length."
-    try: return bool(checkpoint_facts(path))
-    except InputError: return False
-
-# %% ../nbs/09_checkpointing.ipynb #f8885590
-@contextmanager
-def _writing(
-    output_dir:Path, # exists
-    tidy,            # called with it if no other process is writing there
-)->Iterator[None]:
-    "Hold a lock that ends with the process, however it ends: who finds no other one knows that all remains are dead."
-    if fcntl is None: return (yield)
-    handle = os.open(output_dir, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # somebody else is writing, the folder is read-only, or its disk knows no locks
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            tidy(output_dir)
-        with suppress(OSError): fcntl.flock(handle, fcntl.LOCK_SH)
-        yield
-    finally:
-        with suppress(OSError): fcntl.flock(handle, fcntl.LOCK_UN)
-        os.close(handle)
-
-# %% ../nbs/09_checkpointing.ipynb #6abb688a
-_NAME = re.compile(r'checkpoint-(\d+)')
-_HIDDEN = re.compile(r'\.+(checkpoint-\d+)\.(part|new|gone)-.*')
-
-def _hidden(path, kind):
-    "A name beside a checkpoint that no listing shows."
-    return path.with_name(f'.{path.name}.{kind}-{secrets.token_hex(4)}')
-
-def _put_back(output_dir):
-    "Finish the replacing of a checkpoint where a process died between the two renames."
-    for entry in output_dir.glob('.checkpoint-*.new-*'):
-        target = output_dir/_HIDDEN.fullmatch(entry.name)[1]
-        if not target.exists(): os.replace(entry, target)
-
-def _sweep(output_dir):
-    "Remove what dead processes left half-written or half-deleted."
-    _put_back(output_dir)
-    for entry in output_dir.iterdir():
-        if _HIDDEN.fullmatch(entry.name): shutil.rmtree(entry, ignore_errors=True)
-
-# %% ../nbs/09_checkpointing.ipynb #9bab1995
-def _numbered(output_dir):
-    "All folders that are called as checkpoints are, by step."
-    found = {int(m[1]): p for p in output_dir.iterdir() if p.is_dir() and (m := _NAME.fullmatch(p.name))}
-    return [found[step] for step in sorted(found)]
-
-def list_checkpoints(
-    output_dir:str|Path, # of a run
-)->list[Path]: # whole ones, by step
-    "List the checkpoints that a run can be resumed from."
-    output_dir = Path(output_dir).expanduser()
-    if not output_dir.is_dir(): return []
-    if any(output_dir.glob('.checkpoint-*.new-*')):
-        with _writing(output_dir, _put_back): pass
-    return [path for path in _numbered(output_dir) if _is_whole(path)]
-
-# %% ../nbs/09_checkpointing.ipynb #4e47dba2
-def find_checkpoint(
-    output_dir:str|Path,        # of a run
-    name:str|Path='latest',     # or 'checkpoint-100', 'best', or the path of a checkpoint
-)->Path: # a whole checkpoint
-    "Find the checkpoint that a user means."
-    output_dir, given = Path(output_dir).expanduser(), f'resume_from_checkpoint={name}'
-    whole = list_checkpoints(output_dir)
-    there = f"there are {', '.join(p.name for p in whole)}" if whole else 'there is none'
-    if name == 'best' and (best := best_checkpoint(output_dir)): return best[0]
-    if name == 'latest' and whole:
-        if (newest := _numbered(output_dir)[-1]) != whole[-1]: warnings.warn(f'{newest.name} is damaged; going on from {whole[-1].name}', stacklevel=2)
-        return whole[-1]
-    if name in ('latest', 'best'): raise InputError(f'{given}: {output_dir} has no such checkpoint ({there}); leave it out to begin anew')
-    try: path = next((p for p in (output_dir/name, Path(name).expanduser()) if p.is_dir()), None)
-    except (OSError, ValueError): path = None   # a name that the system refuses
-    if path is None: raise InputError(f'{given}: no such checkpoint in {output_dir}; {there}')
-    try: checkpoint_facts(path)
-    except InputError as e: raise InputError(f'{given}: {e} ({there})') from None
-    return path
-
-# %% ../nbs/09_checkpointing.ipynb #afb68ae2
-def _content(path):
-    "What a checkpoint's files hold, in 64 digits."
-    return hashlib.sha256(json.dumps(checkpoint_facts(path)['files'], sort_keys=True).encode()).hexdigest()
-
-def best_checkpoint(
-    output_dir:str|Path, # of a run
-)->tuple[Path, float]|None: # the best and its metric
-    "Find the checkpoint that was marked as the best, if it is still there and still the same."
-    try:
-        best = json.loads((Path(output_dir)/'best.json').read_text(encoding='utf-8'))
-        if not (_NAME.fullmatch(best['checkpoint']) and _number(best['metric'])): return None
-        path = Path(output_dir)/best['checkpoint']
-        return (path, best['metric']) if _content(path) == best['content'] else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError): return None
-
-def mark_best(
-    output_dir:str|Path,        # of a run
-    path:str|Path,              # a checkpoint in it
-    metric:float,               # of the validation
-    lower_is_better:bool=True,  # as for a loss
-)->bool: # whether it is the best so far
-    "Note a checkpoint as the best unless a better one is noted."
-    path, best = Path(path), best_checkpoint(output_dir)
-    if math.isnan(metric): return False  # is never the best
-    if best and (metric >= best[1] if lower_is_better else metric <= best[1]): return False
-    with replacing_file(Path(output_dir)/'best.json') as temporary:
-        temporary.write_text(json.dumps(dict(checkpoint=path.name, metric=metric, content=_content(path)), indent=1) + '\n', encoding='utf-8')
-    return True
-
 # %% ../nbs/09_checkpointing.ipynb #bb3fb972
-def _delete(path, successor=None):
-    "Take a checkpoint out of sight in one step, put its successor there, and only then remove it in many."
-    gone = _hidden(path, 'gone')
-    os.replace(path, gone)
-    if successor is not None: os.replace(successor, path)
-    shutil.rmtree(gone, ignore_errors=True)
-
-def _retain(output_dir, newest, total_limit):
-    "Delete the oldest checkpoints, but never the newest or the best."
-    best = best_checkpoint(output_dir)
-    keep = {newest.name} | ({best[0].name} if best else set())
-    paths = list_checkpoints(output_dir)
-    for path in paths[:-total_limit]:
-        if path.name not in keep: _delete(path)
-
 def save_checkpoint(
-    output_dir:str|Path,                # of the run; gets checkpoint-N/
+    output_dir:str|Path,                # of the run; receives checkpoint-N/
     step:int,                           # N: optimiser steps done
     pipeline:StableDiffusionPipeline,   # gives what is not trained
     trained:dict[str, Tensor],          # by full name
     optimizer:torch.optim.Optimizer|dict[str, Tensor], # or its tensors, gathered from several processes
     state:dict,                         # what else the run needs to go on, for JSON: scheduler, scaler, settings
     ema:dict[str, Tensor]|None=None,    # averaged weights, by full name
-    total_limit:int|None=None,          # keep so many of the newest, and the best; None: all
-    metric:float|None=None,             # of the validation, for `mark_best`; None: not validated
-    lower_is_better:bool=True,          # as for a loss
 )->Path: # the new folder
-    "Write a checkpoint completely or not at all, then delete those that are too many."
-    if total_limit is not None and total_limit < 1: raise InputError(f'checkpoints_total_limit={total_limit}: at least 1 must stay; leave it out to keep all')
-    output_dir = writable_folder(output_dir, 'output_dir')
-    path = output_dir/f'checkpoint-{step}'
-    place = _hidden(path, 'new') if path.exists() else path
-    with _writing(output_dir, _sweep):
-        try:
-            with replacing_folder(place) as folder: _write_checkpoint(folder, step, pipeline, trained, optimizer, state, ema)
-            if place != path: _delete(path, place)
-        except (OSError, SafetensorError) as e:
-            raise InputError(f'output_dir={output_dir}: {path.name} could not be written ({e}); earlier checkpoints are whole: make room, or choose another folder, and resume') from e
-        if metric is not None: mark_best(output_dir, path, metric, lower_is_better)
-        if total_limit is not None: _retain(output_dir, path, total_limit)
+    "Write a checkpoint completely or not at all."
+    own = isinstance(optimizer, torch.optim.Optimizer)
+    with new_checkpoint(output_dir, step) as (path, folder):
+        save_weights(folder, pipeline, trained)
+        moments = optimizer_tensors(optimizer, trained) if own else optimizer
+        _save_tensors(moments, folder/'trainer_state'/'optimizer.safetensors')
+        if ema is not None: _save_tensors(ema, folder/'trainer_state'/'ema.safetensors')
+        write_facts(folder, step, state, optimizer_numbers(optimizer) if own else None)
     return path
 
-# %% ../nbs/09_checkpointing.ipynb #6de1115a
-def _holder(output_dir):
-    "Who says to be at work in a folder."
-    try: who = json.loads((output_dir/'.run.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError): return 'another process'
-    return f"process {who.get('process')} on {who.get('machine')}, since {who.get('since')}" if isinstance(who, dict) else 'another process'
-
-@contextmanager
-def claim_folder(
-    output_dir:str|Path, # of a run; exists
-)->Iterator[None]:
-    "Hold a run's folder as its only writer; `InputError` if another run does. The lock ends with the process, however that ends."
-    output_dir = Path(output_dir)
-    lock, note = FileLock(output_dir/'.run.lock', thread_local=False), output_dir/'.run.json'
-    try: lock.acquire(blocking=False)
-    except Timeout:
-        raise InputError(f'output_dir={output_dir}: another run is at work there ({_holder(output_dir)}); '
-                         'wait for its end, or choose another folder') from None
-    except (OSError, NotImplementedError): return (yield)   # a disk that knows no locks
-    try:
-        note.write_text(json.dumps(dict(process=os.getpid(), machine=socket.gethostname(), since=time.strftime('%Y-%m-%d %H:%M'))))
-        _finish_moving(output_dir)
-        yield
-    finally:
-        note.unlink(missing_ok=True)
-        with suppress(OSError):     # refused before anything was written: the folder is as it was
-            if [entry.name for entry in output_dir.iterdir()] == ['.run.lock']: (output_dir/'.run.lock').unlink()
-        lock.release()
-
-# %% ../nbs/09_checkpointing.ipynb #71297c42
-_EARLIER = re.compile(r'[.]?(earlier-\d+)(?:[.]part)?')
-_MODEL = ('model_index.json', 'SHA256SUMS', *PARTS, _FILES['lora'], _FILES['rows'])     # what a finished run leaves
-_RECORDS = ('config.yaml', 'metrics.csv', 'validation.csv', 'best.json')                # what any run leaves
-
-def _finish_moving(output_dir):
-    "Show what a dead process has moved aside."
-    for entry in output_dir.glob('.earlier-*.part'): os.replace(entry, output_dir/_EARLIER.fullmatch(entry.name)[1])
-
-def set_aside(
-    output_dir:str|Path,        # of a run
-    after:int|None=None,        # only the checkpoints of later steps; None: all that the run made
-    also:Iterable[str]=(),      # further names of it: its logs
-)->Path|None: # earlier-001/ ...; None if there was neither a checkpoint nor a model
-    "Move what an earlier run has made into a folder of its own."
-    output_dir = Path(output_dir)
-    moved = [path for path in _numbered(output_dir) if after is None or int(_NAME.fullmatch(path.name)[1]) > after]
-    models = [output_dir/name for name in _MODEL if (output_dir/name).exists()] if after is None else []
-    if not moved and not models: return None
-    numbers = [int(m[1][8:]) for p in output_dir.iterdir() if (m := _EARLIER.fullmatch(p.name))]
-    place = output_dir/f'earlier-{max(numbers, default=0) + 1:03d}'
-    part = output_dir/f'.{place.name}.part'
-    part.mkdir()
-    records = [output_dir/name for name in _RECORDS if (output_dir/name).exists()]
-    rest = [output_dir/name for name in ('README.md', 'samples', *also) if (output_dir/name).exists()]
-    for path in moved + models + (records + rest if after is None else []): os.replace(path, part/path.name)
-    for path in records if after is not None else []: shutil.copy2(path, part)
-    os.replace(part, place)
-    return place
-
 # %% ../nbs/09_checkpointing.ipynb #3342378d
-def _checked(path):
-    "What a checkpoint says about itself; InputError unless every byte is as it was written."
-    facts = checkpoint_facts(path)
-    for name, file in facts['files'].items():
-        if file_sha256(path/name) != file['sha256']: raise InputError(f'{path}: {name} is not as it was written (another sha256); use another checkpoint')
-    there, here = facts['versions'].get('torch'), _versions()['torch']
-    if there != here:
-        warnings.warn(f'{path.name} was written with torch {there}, this is {here}: '
-                      'the run goes on, but may differ in the last digits', stacklevel=3)
-    return facts
-
 @torch.no_grad()
 def load_checkpoint(
     path:str|Path,                      # a checkpoint, as from `find_checkpoint`
@@ -558,19 +273,10 @@ def load_checkpoint(
 )->dict: # the state that was saved, and 'step'
     "Bring a run back to where it was; nothing is changed unless all of it fits."
     path = Path(path)
-    facts, weights = _checked(path), _weights_of(path, pipeline, trained)
+    facts, weights = verified_facts(path), _weights_of(path, pipeline, trained)
     averages = {} if ema is None else read_tensors(path/'trainer_state'/'ema.safetensors')
     for name in ema or {}: _fit(path/'trainer_state'/'ema.safetensors', name, averages.get(name), ema[name])
     if optimizer is not None: load_optimizer(optimizer, trained, read_tensors(path/'trainer_state'/'optimizer.safetensors'), facts['optimizer_numbers'])
     for name, tensor in weights.items(): trained[name].copy_(_split(tensor, trained[name]))
     for name, tensor in (ema or {}).items(): tensor.copy_(_split(averages[name], tensor))
     return facts['state'] | dict(step=facts['step'])
-
-# %% ../nbs/09_checkpointing.ipynb #45cd411e
-def checkpoint_sizes(
-    path:str|Path, # a checkpoint
-)->dict[str, int]: # bytes: 'usable' (the weights), 'resumable' (all)
-    "Say how much of a checkpoint is for drawing pictures, and how much in all is for going on."
-    files = checkpoint_facts(Path(path))['files']
-    usable = sum(file['size'] for name, file in files.items() if not name.startswith('trainer_state/'))
-    return dict(usable=usable, resumable=sum(file['size'] for file in files.values()) + (Path(path)/'trainer_state'/'state.json').stat().st_size)

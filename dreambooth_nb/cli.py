@@ -277,7 +277,7 @@ def run_tokens(
     "List rare words that can name a subject."
     from dreambooth_nb.core import InputError
     from dreambooth_nb.pipeline import load_pipeline
-    from dreambooth_nb.subject import find_identifiers
+    from dreambooth_nb.identifiers import find_identifiers
     pipeline = load_pipeline(args.model)
     found = find_identifiers(pipeline.tokenizer, args.count, pipeline if args.ask_model else None, args.class_noun)
     if not found: raise InputError(f'model={args.model}: its vocabulary has no rare short words; sks is the usual choice')

@@ -152,7 +152,7 @@ def to_tensor(
     if not images: raise InputError('images=[]: there is no picture to convert; pass at least one')
     for i, image in enumerate(images):
         if image.mode not in ('RGB', 'L'):
-            raise InputError(f'images[{i}] has mode {image.mode}, not RGB; load it with dreambooth_nb.subject.load_photo, or convert it first')
+            raise InputError(f'images[{i}] has mode {image.mode}, not RGB; load it with dreambooth_nb.photos.load_photo, or convert it first')
         if image.size != images[0].size:
             raise InputError(f'images[{i}] is {image.width}x{image.height} but images[0] is {images[0].width}x{images[0].height}; bring them to one size first')
     pixels = np.stack([np.asarray(image.convert('RGB')) for image in images])

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from .checkpointing import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
+from .run_folder import (
+    best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints)
 from .config import Refused, load_config, subject_settings, what_trains
 from .core import InputError, one_line, shell_command, usable_path
 from .generation import _phrase, command_for, model_name, image_facts, learned_phrases

@@ -33,7 +33,8 @@ from .generation import _phrase, model_name
 from .sampling import generate
 from .pipeline import _first_line, load_pipeline
 from .subject import Subject
-from .toyland import CONTEXTS, LIVING, PALETTE, SUBJECTS, Look, render, place, subject_scenes
+from .drawing import render
+from .toyland import CONTEXTS, LIVING, PALETTE, SUBJECTS, Look, place, subject_scenes
 from .training import Run
 
 # after our own modules, whose import of diffusers is a quiet one

@@ -36,7 +36,9 @@ from .sampling import generate
 from .pipeline import _first_line, _place, _quiet, load_pipeline, tokenize
 from .prior import class_images
 from .subject import Subject
-from .toyland import ACCESSORIES, CLASSES, CONTEXTS, PALETTE, PATTERNS, Scene, render, subject_scenes
+from .drawing import render
+from .toyland import (
+    ACCESSORIES, CLASSES, CONTEXTS, PALETTE, PATTERNS, Scene, subject_scenes)
 from .training import train
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -222,7 +224,7 @@ def pixel_values(
 )->Tensor: # (n, 3, h, w)
     "Bring pictures into the form that a network of transformers was trained on."
     for image in images:
-        if image.mode not in ('RGB', 'L'): raise InputError(f'images: one has mode {image.mode}, not RGB; load it with dreambooth_nb.subject.load_photo, or convert it first')
+        if image.mode not in ('RGB', 'L'): raise InputError(f'images: one has mode {image.mode}, not RGB; load it with dreambooth_nb.photos.load_photo, or convert it first')
     return processor([image.convert('RGB') for image in images], return_tensors='pt').pixel_values
 
 # %% ../nbs/11_evaluation.ipynb #1b5aafb3

@@ -15,14 +15,14 @@ import re
 import warnings
 from copy import deepcopy
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
 from huggingface_hub import HfApi
 from torch import Tensor, nn
 
-from .checkpointing import checkpoint_facts, list_checkpoints, load_checkpoint
+from .checkpointing import load_checkpoint
+from .run_folder import checkpoint_facts, list_checkpoints
 from .config import (TrainingConfig, changed_settings, load_config, make_config,
     subject_settings, what_trains)
 from .core import (InputError, default_device, markdown_code, markdown_text, replacing_file,
@@ -32,7 +32,7 @@ from .sampling import generate
 from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipeline,
     _check_folder, _first_line, _place, _unpickle, load_pipeline, usable_path, pack_configuration,
     read_safetensors, save_pipeline, tensors_sha256, text_encoder_names)
-from .prior import fingerprint
+from .families import fingerprint
 from .toyland import SUBJECTS
 from .training import Run, public_name, read_history
 
@@ -259,11 +259,6 @@ def read_lora(
     return layers, metadata
 
 # %% ../nbs/12_export.ipynb #0f3039c9
-def _base_fingerprint(pipeline):
-    "`dreambooth_nb.prior.fingerprint` of a pipeline as if it had no adapters."
-    def plain(part): return SimpleNamespace(state_dict=lambda: {name.replace('.base_layer', ''): w for name, w in part.state_dict().items() if '.lora_' not in name})
-    return fingerprint(SimpleNamespace(unet=plain(pipeline.unet), text_encoder=plain(pipeline.text_encoder)))
-
 def _attach(pipeline, layers):
     "Put adapters with these matrices beside a pipeline's layers; alpha stays a number of its own, which rounds less."
     own = {_layer_name(part, name): f'{part}.{name}' for part in ('unet', 'text_encoder')
@@ -285,7 +280,7 @@ def load_lora(
     if any(isinstance(m, BaseTunerLayer) for part in (pipeline.unet, pipeline.text_encoder) for m in part.modules()):
         raise InputError('pipeline: has adapters already; call merge_trained(pipeline) first, or load it anew')
     layers, metadata = read_lora(path, pipeline, allow_pickle)
-    if metadata.get('dreambooth_nb.base', (own := _base_fingerprint(pipeline))) != own:
+    if metadata.get('dreambooth_nb.base', (own := fingerprint(pipeline, without_adapters=True))) != own:
         warnings.warn(f"{Path(path).name} was trained on another model of this shape{f' ({name})' if (name := metadata.get('dreambooth_nb.base_name')) else ''}; its pictures will differ", stacklevel=2)
     _attach(pipeline, {name: layer._replace(alpha=layer.alpha*scale) for name, layer in layers.items()})
     return pipeline
@@ -393,7 +388,7 @@ def _base_facts(model, config):
     "Name and fingerprint of the base that a LoRA belongs to, as far as they are known."
     name = str(config.pretrained_model_name_or_path) if config else ''
     facts = {'ss_sd_model_name': Path(name).name, 'dreambooth_nb.base_name': Path(name).name} if name else {}
-    if isinstance(model, StableDiffusionPipeline): return facts | {'dreambooth_nb.base': _base_fingerprint(model)}
+    if isinstance(model, StableDiffusionPipeline): return facts | {'dreambooth_nb.base': fingerprint(model, without_adapters=True)}
     folder = _folder_of(model)
     kept = ([folder] if folder and (folder/'trainer_state').is_dir()
             else list_checkpoints(folder) if folder and folder.is_dir() else [])

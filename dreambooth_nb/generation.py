@@ -29,18 +29,18 @@ from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .checkpointing import checkpoint_facts
+from .run_folder import checkpoint_facts
 from .config import config_of_checkpoint, load_config, subject_settings
 from .core import (
     InputError, file_sha256, image_grid, one_line, replacing_file, shell_command, usable_path, writable_folder)
 from .pipeline import encode_images, truncated_text
-from .prior import fingerprint
+from .families import fingerprint
 from .prior import _draw
 from .sampling import (
     SCHEDULERS, _batches, _inference, _picture_size, _sampler, _Texts, _texts, _wishes,
     generate_batches, initial_noise, usual_batch)
 from .training import _start
-from .subject import load_photo
+from .photos import load_photo
 from .toyland import SUBJECTS
 
 # after our own modules, whose import of diffusers is a quiet one

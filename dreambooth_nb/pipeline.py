@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MODELS', 'PARTS', 'CONFIGURATION', 'TENSORS_SHA256', 'PICKLES', 'LOADING', 'usable_path', 'safetensors_header',
            'pack_configuration', 'tensors_sha256', 'read_safetensors', 'load_pipeline', 'parameter_table',
-           'truncated_text', 'tokenize', 'encode_prompt', 'encode_images', 'decode_latents', 'text_encoder_names',
-           'save_pipeline']
+           'truncated_text', 'tokenize', 'encode_prompt', 'latent_distribution', 'encode_images', 'decode_pixels',
+           'decode_latents', 'with_parts', 'text_encoder_names', 'save_pipeline']
 
 # %% ../nbs/02_pipeline.ipynb #cbc65be8
 import base64
@@ -52,7 +52,7 @@ def _without_notices()->Iterator[None]:
 
 # %% ../nbs/02_pipeline.ipynb #2fc3b8d2
 with _without_notices():
-    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
     from diffusers.utils import logging as diffusers_logging
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
     from transformers.utils import logging as transformers_logging
@@ -523,32 +523,65 @@ def encode_prompt(
 
 # %% ../nbs/02_pipeline.ipynb #34731e76
 @torch.no_grad()
+def latent_distribution(
+    vae:AutoencoderKL,  # frozen
+    pixels:Tensor,      # (b, 3, h, w), -1 to 1, both sides divisible by the VAE's factor
+)->tuple[Tensor, Tensor]: # mean and standard deviation of the latents, (b, c, h/f, w/f), float32, as the denoiser reads them
+    "Encode pixels as the VAE does: one normal distribution for each value of a latent."
+    config = vae.config
+    scale, shift = config.scaling_factor, config.get('shift_factor') or 0.
+    with torch.autocast(vae.device.type, enabled=False):    # half precision overflows in some VAEs
+        parts = [vae.encode(p.to(vae.device, vae.dtype)).latent_dist for p in pixels.split(16)]
+    mean, std = torch.cat([p.mean.float() for p in parts]), torch.cat([p.std.float() for p in parts])
+    return (mean - shift)*scale, std*scale
+
 def encode_images(
     vae:AutoencoderKL,                      # frozen
     images:list[Image.Image],               # RGB, all of one size, both sides divisible by the VAE's factor
     generator:torch.Generator|None=None,    # samples the posterior; None takes its mode
-)->Tensor: # (b,4,h/f,w/f), scaled by vae.config.scaling_factor
-    "Turn pictures into latents."
+)->Tensor: # (b, c, h/f, w/f), float32, shifted and scaled as vae.config says
+    "Turn images into latents."
     pixels, factor = to_tensor(images), 2**(len(vae.config.block_out_channels) - 1)
     if any(side % factor for side in pixels.shape[-2:]):
-        raise InputError(f'images: {images[0].width}x{images[0].height} pixels, but this VAE needs sides divisible by {factor}; crop or resize them first')
-    posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
-    return (posterior.mode() if generator is None else posterior.sample(generator))*vae.config.scaling_factor
+        raise InputError(
+            f'images: {images[0].width}x{images[0].height} pixels, '
+            f'but this VAE needs sides divisible by {factor}; crop or resize them first')
+    mean, std = latent_distribution(vae, pixels)
+    if generator is None: return mean
+    return mean + std*torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
 
 # %% ../nbs/02_pipeline.ipynb #36ac83b4
 @torch.no_grad()
+def decode_pixels(
+    vae:AutoencoderKL,  # frozen
+    latents:Tensor,     # (b, c, h/f, w/f), shifted and scaled as vae.config says
+)->Tensor: # (b, 3, h, w), about -1 to 1
+    "Turn latents into pixels."
+    config = vae.config
+    return vae.decode(latents.to(vae.device, vae.dtype)/config.scaling_factor + (config.get('shift_factor') or 0.)).sample
+
 def decode_latents(
     vae:AutoencoderKL,  # frozen
-    latents:Tensor,     # (b,4,h/f,w/f), scaled by vae.config.scaling_factor
+    latents:Tensor,     # (b, c, h/f, w/f), shifted and scaled as vae.config says
 )->list[Image.Image]: # RGB
-    "Turn latents into pictures."
-    return to_images(vae.decode(latents.to(vae.device, vae.dtype)/vae.config.scaling_factor).sample)
+    "Turn latents into images."
+    return to_images(decode_pixels(vae, latents))
 
 # %% ../nbs/02_pipeline.ipynb #471d323a
+def with_parts(
+    pipeline:DiffusionPipeline, # stays as it is
+    **parts,                    # by name, such as unet=other_unet
+)->DiffusionPipeline: # of the same class; the parts that are not named are shared
+    "Make the same pipeline with other parts."
+    settings = {name: pipeline.config[name] for name in inspect.signature(type(pipeline).__init__).parameters
+                if name in pipeline.config and name not in pipeline.components}
+    return type(pipeline)(**(pipeline.components | parts), **settings)
+
+# %% ../nbs/02_pipeline.ipynb #1dcd2392
 def _in_precision(pipeline, dtype):
     "The same pipeline with rounded copies of its weights."
-    parts = {name: nn.Module.to(deepcopy(part), dtype) if isinstance(part, nn.Module) else part for name, part in pipeline.components.items()}
-    return type(pipeline)(**parts, requires_safety_checker=pipeline.config.requires_safety_checker)
+    return with_parts(pipeline, **{name: nn.Module.to(deepcopy(part), dtype)
+                                   for name, part in pipeline.components.items() if isinstance(part, nn.Module)})
 
 # %% ../nbs/02_pipeline.ipynb #d6de083d
 def text_encoder_names(

@@ -31,8 +31,10 @@ from .diffusion import min_snr_weights, per_sample_loss, training_target
 from .evaluation import ANSWERS, Judge, diversity, reading_accuracy, save_judge, truth
 from .sampling import generate
 from .pipeline import save_pipeline
-from .toyland import (ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS, Look, caption,
-    render, place, sample_look, sample_scene)
+from .drawing import render
+from .toyland import (
+    ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS, Look, caption, place,
+    sample_look, sample_scene)
 
 # after our own modules, whose import of diffusers is a quiet one
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
