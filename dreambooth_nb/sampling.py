@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEDULERS', 'PRECISIONS', 'make_scheduler', 'initial_noise', 'Sampling', 'inference_mode', 'stack_conditions',
-           'TextConditions', 'Request', 'Start', 'noise_start', 'predictor', 'denoise', 'list_requests', 'usual_batch',
-           'sample_batches', 'generate_batches', 'generate']
+           'TextConditions', 'Request', 'Start', 'noise_start', 'predictor', 'denoise', 'list_requests',
+           'choose_batch_size', 'sample_batches', 'generate_batches', 'generate']
 
 # %% ../nbs/04a_sampling.ipynb #f1e4445c
 import difflib
@@ -14,7 +14,6 @@ import math
 import numbers
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -29,9 +28,9 @@ from tqdm.auto import tqdm
 
 from .core import InputError, bf16_in_hardware, one_line, to_images, torch_defaults
 from .diffusion import NOISE_SETTINGS
-from .families import denoiser_of, family_of
+from .families import denoiser_of, family_of, text_conditions
 from .guidance import predict_noise
-from .pipeline import StableDiffusionPipeline
+from .pipeline import DiffusionPipeline
 
 # %% ../nbs/04a_sampling.ipynb #6e8a08fd
 SCHEDULERS: dict[str, type[SchedulerMixin]] = {
@@ -70,7 +69,7 @@ def _left_out(own, name):
 
 @torch_defaults()
 def make_scheduler(
-    pipeline:StableDiffusionPipeline,   # its scheduler knows the noise; it stays as it is
+    pipeline:DiffusionPipeline,         # its scheduler knows the noise; it stays as it is
     name:str|None=None,                 # one of `SCHEDULERS`; None: as the pipeline's own
     num_inference_steps:int|None=None,  # set its timesteps too; None: only make it
 )->SchedulerMixin: # a fresh one
@@ -93,7 +92,8 @@ def _whole(value, least=1): return isinstance(value, numbers.Integral) and value
 
 def _fill_size(pipeline, height, width):
     "Fill in the model's own size and check it."
-    factor, own = pipeline.vae_scale_factor, family_of(pipeline).image_size(pipeline)
+    family = family_of(pipeline)
+    factor, own = family.side_factor(pipeline), family.image_size(pipeline)
     for name, given in (('height', height), ('width', width)):
         if given is not None and (not _whole(given, factor) or given % factor):
             raise InputError(
@@ -103,7 +103,7 @@ def _fill_size(pipeline, height, width):
 
 @torch_defaults()
 def initial_noise(
-    pipeline:StableDiffusionPipeline,       # decides channels, size and device
+    pipeline:DiffusionPipeline,             # decides channels, size and device
     seeds:Sequence[int|torch.Generator],    # one per image; a generator is used from where it stands
     height:int|None=None,                   # pixels; the model's own if None
     width:int|None=None,                    # pixels; the model's own if None
@@ -208,7 +208,7 @@ class Sampling:
         return start <= part < end
 
     def resolve(self,
-        pipeline:StableDiffusionPipeline, # stays as it is
+        pipeline:DiffusionPipeline, # stays as it is
     )->'Sampling': # with height and width
         "Fill in the model's own size; refuse what the pipeline cannot do."
         height, width = _fill_size(pipeline, self.height, self.width)
@@ -219,7 +219,7 @@ class Sampling:
 # %% ../nbs/04a_sampling.ipynb #48eeb63a
 @contextmanager
 def inference_mode(
-    pipeline:StableDiffusionPipeline, # its modules are in evaluation mode meanwhile
+    pipeline:DiffusionPipeline, # its modules are in evaluation mode meanwhile
 )->Iterator[None]:
     "Run with torch's own defaults and without gradients; afterwards every module is in the mode it was in."
     parts = [p for p in pipeline.components.values() if isinstance(p, nn.Module)]
@@ -242,16 +242,15 @@ def stack_conditions(
 class TextConditions(dict):
     "What the denoiser reads of each prompt, encoded alone and when first asked for; the latest are kept."
     def __init__(self,
-        pipeline:StableDiffusionPipeline, # its tokenizers and text encoders are used
+        pipeline:DiffusionPipeline, # its tokenizers and text encoders are used
     ):
         super().__init__()
         self.pipeline = pipeline
 
     def __missing__(self, prompt):
         if len(self) >= _KEPT: self.clear()
-        family, dtype = family_of(self.pipeline), denoiser_of(self.pipeline).dtype
-        with inference_mode(self.pipeline):
-            conditions = family.encode_text(self.pipeline, family.tokenize(self.pipeline, [prompt]))
+        dtype = denoiser_of(self.pipeline).dtype
+        with inference_mode(self.pipeline): conditions = text_conditions(self.pipeline, [prompt])
         self[prompt] = {name: c.to(dtype) for name, c in conditions.items()}
         return self[prompt]
 
@@ -271,7 +270,7 @@ class Start(NamedTuple):
     first_step:int=0                            # where in the sampler's timesteps to begin
 
 def noise_start(
-    pipeline:StableDiffusionPipeline,   # stays as it is
+    pipeline:DiffusionPipeline,         # stays as it is
     sampling:Sampling,                  # from `Sampling.resolve`
 )->Callable[[Sequence[Request], SchedulerMixin], Start]:
     "Make the function that starts a batch of requests from noise."
@@ -286,7 +285,7 @@ def noise_start(
 
 # %% ../nbs/04a_sampling.ipynb #429b6a0e
 def predictor(
-    pipeline:StableDiffusionPipeline,   # in evaluation mode
+    pipeline:DiffusionPipeline,         # in evaluation mode
     precision:str='fp32',               # one of `PRECISIONS`
 )->Callable: # predict(latents, timestep, conditions) -> prediction
     "Make the function that asks a pipeline's denoiser, in the precision asked for."
@@ -348,14 +347,17 @@ def list_requests(
     return [Request(*pair, seed + i) for i, pair in enumerate(pairs)]
 
 # %% ../nbs/04a_sampling.ipynb #0d435dd5
-def usual_batch(
-    pipeline:StableDiffusionPipeline,   # knows its own image size
-    height:int|None=None,               # pixels; the model's own if None
-    width:int|None=None,                # pixels; the model's own if None
-)->int: # 4 of 512x512, more of smaller images, up to 32
-    "Guess how many images are generated at once."
-    height, width = _fill_size(pipeline, height, width)
-    return max(1, min(32, 4*64*64*pipeline.vae_scale_factor**2//(height*width)))
+def choose_batch_size(
+    pipeline:DiffusionPipeline, # knows how large its latents are
+    sampling:Sampling,          # from `Sampling.resolve`
+    batch_size:int|None=None,   # as it was asked for
+)->int: # left out: 4 images of 512x512, more of smaller ones, up to 32
+    "Check how many images are generated at once, or guess it."
+    if batch_size is None:
+        _, h, w = family_of(pipeline).latent_shape(pipeline, sampling.height, sampling.width)
+        return max(1, min(32, 4*64*64//(h*w)))
+    _check_counts(batch_size=batch_size)
+    return batch_size
 
 def _sample(pipeline, sampling, start, parts, progress):
     "Sample part by part; between two of them the pipeline is as its owner left it."
@@ -371,28 +373,27 @@ def _sample(pipeline, sampling, start, parts, progress):
             yield images
 
 def sample_batches(
-    pipeline:StableDiffusionPipeline,   # stays as it is
+    pipeline:DiffusionPipeline,         # stays as it is
     sampling:Sampling,                  # from `Sampling.resolve`
     start:Callable,                     # start(requests, scheduler) -> `Start`, such as from `noise_start`
     requests:Sequence,                  # one for each image, as `start` reads them
-    batch_size:int|None=None,           # images at once; None: `usual_batch`
+    batch_size:int|None=None,           # images at once; None: see `choose_batch_size`
     progress:bool=True,                 # show a bar
 )->Iterator[list[Image.Image]]:
     "Sample batch by batch, each when it is asked for."
-    if batch_size is None: batch_size = usual_batch(pipeline, sampling.height, sampling.width)
-    _check_counts(batch_size=batch_size)
-    parts = [requests[i:i + batch_size] for i in range(0, len(requests), batch_size)]
+    at_once = choose_batch_size(pipeline, sampling, batch_size)
+    parts = [requests[i:i + at_once] for i in range(0, len(requests), at_once)]
     return _sample(pipeline, sampling, start, parts, progress)
 
 # %% ../nbs/04a_sampling.ipynb #b46dfbf5
 @delegates(Sampling)
 def generate_batches(
-    pipeline:StableDiffusionPipeline,   # from `dreambooth_nb.pipeline.load_pipeline`; stays as it is
+    pipeline:DiffusionPipeline,         # from `dreambooth_nb.pipeline.load_pipeline`; stays as it is
     prompt:str|list[str],               # what to show
     num_images:int=1,                   # per prompt
     seed:int=0,                         # image i of the result starts from the noise of seed + i
     negative_prompt:str|list[str]='',   # what to steer away from; one, or one per prompt
-    batch_size:int|None=None,           # images at once; None: `usual_batch`
+    batch_size:int|None=None,           # images at once; None: see `choose_batch_size`
     progress:bool=True,                 # show a bar
     **settings,                         # of `Sampling`
 )->Iterator[list[Image.Image]]: # the images of the first prompt, then of the next ..., in batches
@@ -403,7 +404,7 @@ def generate_batches(
 
 @delegates(generate_batches)
 def generate(
-    pipeline:StableDiffusionPipeline,   # from `dreambooth_nb.pipeline.load_pipeline`; stays as it is
+    pipeline:DiffusionPipeline,         # from `dreambooth_nb.pipeline.load_pipeline`; stays as it is
     prompt:str|list[str],               # what to show
     num_images:int=1,                   # per prompt
     **kwargs,
