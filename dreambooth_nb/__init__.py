@@ -8,8 +8,8 @@ _MODULES = {  # public name -> the module that defines it
     'Subject': 'subject', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'render': 'drawing',
     'load_pipeline': 'pipeline', 'save_pipeline': 'pipeline', 'generate': 'sampling',
     'find_identifiers': 'identifiers', 'class_images': 'prior', 'forecast_memory': 'memory', 'TrainingConfig': 'config',
-    'train': 'training', 'plot_history': 'training', 'demo': 'evaluation', 'load_judge': 'evaluation', 'toyland_panel': 'evaluation', 'photo_panel': 'evaluation',
-    'load_lora': 'export', 'write_card': 'export', 'push_to_hub': 'export', 'draw_to': 'generation', 'image_to_image': 'generation', 'latent_walk': 'generation', 'describe': 'describe',
+    'train': 'training', 'plot_history': 'history', 'demo': 'evaluation', 'load_judge': 'evaluation', 'toyland_panel': 'evaluation', 'photo_panel': 'evaluation',
+    'load_lora': 'export', 'write_card': 'export', 'push_to_hub': 'export', 'generate_to': 'generation', 'image_to_image': 'generation', 'latent_walk': 'generation', 'describe': 'describe',
     'evaluate': 'dreambench', 'attention_maps': 'attention', 'image_attention_maps': 'attention', 'attention_figure': 'attention'}
 __all__ = [*_MODULES, '__version__']
 

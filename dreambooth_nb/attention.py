@@ -20,7 +20,8 @@ from fastcore.meta import delegates
 from PIL import Image
 from torch import Tensor
 
-from .core import InputError, generator_for, to_tensor
+from .core import generator_for, to_tensor
+from .errors import InputError
 from .drawing import RENDERERS, Brush
 from .families import denoiser_of, family_of
 from .objectives import objective_of

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from .core import InputError
+from .errors import InputError
 from .pipeline import StableDiffusionPipeline
 from .run_folder import new_checkpoint, verified_facts, write_facts
 

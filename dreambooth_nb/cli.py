@@ -22,8 +22,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from .config import (Count, Index, NonNegative, Refused, Text, add_config_flags, config_from_flags, make_subjects, nearest,
-    read_value, refuse_contradictions, train_settings)
+from .checks import refuse_contradictions
+from .config import make_subjects, train_settings
+from .errors import InputError
+from .flags import add_config_flags, config_from_flags
+from .values import Count, Index, NonNegative, Text, nearest, read_value
 
 # %% ../nbs/17_cli.ipynb #d699e533
 class Parser(argparse.ArgumentParser):
@@ -90,8 +93,7 @@ def explain(
     flags:dict={},          # its arguments
 )->str|None: # one line, or None for a bug, whose traceback is worth more
     "Say what the user can do about an error."
-    core = sys.modules.get('dreambooth_nb.core')    # where nothing has imported it, nothing has raised its error
-    if isinstance(error, (FloatingPointError, Refused)) or core and isinstance(error, core.InputError): return str(error)
+    if isinstance(error, (FloatingPointError, InputError)): return str(error)
     if line := _refused_name(error, flags): return line
     if isinstance(error, UnicodeEncodeError) and 'surrogates' in error.reason:
         return f'path={ascii(error.object)[1:80]}: is not UTF-8; set PYTHONUTF8=1, or choose another name'
@@ -187,7 +189,7 @@ def _load(args):
     if args.lora is not None:
         from dreambooth_nb.export import load_lora
         load_lora(pipeline, args.lora, 1. if args.lora_scale is None else args.lora_scale, args.allow_pickle)
-    elif args.lora_scale is not None: raise Refused(f'lora_scale={args.lora_scale}: there is no LoRA; give lora, or leave it out')
+    elif args.lora_scale is not None: raise InputError(f'lora_scale={args.lora_scale}: there is no LoRA; give lora, or leave it out')
     return pipeline
 
 def _add_model_flags(add):
@@ -202,24 +204,34 @@ def _add_model_flags(add):
     add('--lora_scale', type=typed(NonNegative), metavar='X', help='their strength: 0 is without them, 1 as they were trained (1)')
 
 # %% ../nbs/17_cli.ipynb #cb09539d
-_GUIDANCE = ('guidance_scale', 'guidance_rescale', 'guidance_interval', 'sequential', 'num_inference_steps', 'scheduler', 'height', 'width', 'precision')
+_JOB = ('num_images', 'seed', 'negative_prompt', 'init_image', 'strength', 'to_seed', 'cut_prompts')
+_SAMPLING = ('guidance_scale', 'guidance_rescale', 'guidance_interval', 'sequential', 'num_inference_steps', 'scheduler',
+             'height', 'width', 'precision')
+
+def _given(args, names):
+    "The flags of some names that were given."
+    values = {name: getattr(args, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
 
 def run_generate(
     args:argparse.Namespace, # as `add_generate_flags` declares
 )->None:
     "Draw pictures with a model."
-    if args.prompt is None and args.prompts_file is None: raise Refused('prompt=None: there is nothing to draw; give prompt, or prompts_file')
-    if args.prompt is not None and args.prompts_file is not None: raise Refused(f'prompts_file={args.prompts_file}: prompt={args.prompt!r} is given too; choose one')
-    if args.prompt is not None and not args.prompt.strip(): raise Refused(f"prompt={args.prompt!r}: is empty; say what to draw, such as 'a photo of a dog on the beach'")
-    from dreambooth_nb.generation import draw_to, fill_prompts, read_prompts, learned_phrases
+    if args.prompt is None and args.prompts_file is None: raise InputError('prompt=None: there is nothing to draw; give prompt, or prompts_file')
+    if args.prompt is not None and args.prompts_file is not None: raise InputError(f'prompts_file={args.prompts_file}: prompt={args.prompt!r} is given too; choose one')
+    if args.prompt is not None and not args.prompt.strip(): raise InputError(f"prompt={args.prompt!r}: is empty; say what to draw, such as 'a photo of a dog on the beach'")
+    from dreambooth_nb.generation import Job, fill_prompts, generate_to, learned_phrases, model_name, read_prompts
+    from dreambooth_nb.sampling import Sampling
     prompts = [args.prompt] if args.prompts_file is None else read_prompts(args.prompts_file)
     ends = [] if args.walk_to is None else [args.walk_to]
-    phrases = [args.subject_phrase] if args.subject_phrase else learned_phrases(args.model) if any('{}' in p for p in prompts + ends) else []
-    prompts, ends = fill_prompts(prompts, phrases), fill_prompts(ends, phrases)
-    how = {name: getattr(args, name) for name in _GUIDANCE if getattr(args, name) not in (None, False)}
-    record = {name: value for name, value in dict(revision=args.revision, variant=args.variant, lora=args.lora and Path(args.lora).name, lora_scale=args.lora_scale).items() if value not in (None, '')}
-    files = draw_to(_load(args), prompts, args.output_dir, args.model, args.num_images, args.seed, args.negative_prompt, args.init_image, args.strength,
-                    *ends or [None], args.to_seed, args.batch_size, record, args.cut_prompts, **how)
+    phrases = [args.subject_phrase] if args.subject_phrase else []
+    if not phrases and any('{}' in p for p in prompts + ends): phrases = learned_phrases(args.model)
+    prompts, (walk_to,) = fill_prompts(prompts, phrases), fill_prompts(ends, phrases) or [None]
+    job, sampling = Job(prompts, walk_to=walk_to, **_given(args, _JOB)), Sampling(**_given(args, _SAMPLING))
+    record = dict(model=model_name(args.model), revision=args.revision, variant=args.variant,
+                  lora=args.lora and Path(args.lora).name, lora_scale=args.lora_scale)
+    record = {name: value for name, value in record.items() if value not in (None, '')}
+    files = generate_to(_load(args), job, args.output_dir, sampling, record, args.batch_size)
     print(f"wrote {files[0]}{f' ... {files[-1].name}' if files[1:] else ''} and {files[0].parent/'grid.png'}")
 
 def add_generate_flags(
@@ -275,7 +287,6 @@ def run_tokens(
     args:argparse.Namespace, # model, count, class_noun, ask_model
 )->None:
     "List rare words that can name a subject."
-    from dreambooth_nb.core import InputError
     from dreambooth_nb.pipeline import load_pipeline
     from dreambooth_nb.identifiers import find_identifiers
     pipeline = load_pipeline(args.model)
@@ -299,8 +310,8 @@ def run_export(
     args:argparse.Namespace, # as `add_export_flags` declares
 )->None:
     "Write a model for other programs."
-    if args.push_to_hub is not None and args.format != 'diffusers': raise Refused(f'push_to_hub={args.push_to_hub}: needs format=diffusers, a folder with a card')
-    if args.send and args.push_to_hub is None: raise Refused('send=True: where to? Give push_to_hub OWNER/NAME')
+    if args.push_to_hub is not None and args.format != 'diffusers': raise InputError(f'push_to_hub={args.push_to_hub}: needs format=diffusers, a folder with a card')
+    if args.send and args.push_to_hub is None: raise InputError('send=True: where to? Give push_to_hub OWNER/NAME')
     from dreambooth_nb.export import export, push_to_hub
     written = export(args.model, args.format, args.output, args.dtype, args.max_shard_size, args.lora, args.base)
     print(f'wrote {written}')
@@ -326,9 +337,9 @@ def add_export_flags(
 def _whom(args):
     "The subject that the flags name; None leaves it to the run's own record."
     if args.instance_data_dir is None:
-        if args.class_noun is not None: raise Refused(f'class_noun={args.class_noun}: goes with instance_data_dir; give that too, or leave it out')
+        if args.class_noun is not None: raise InputError(f'class_noun={args.class_noun}: goes with instance_data_dir; give that too, or leave it out')
         return args.subject
-    if args.subject is not None: raise Refused(f'instance_data_dir={args.instance_data_dir}: subject={args.subject} is given too; choose one')
+    if args.subject is not None: raise InputError(f'instance_data_dir={args.instance_data_dir}: subject={args.subject} is given too; choose one')
     from dreambooth_nb.subject import Subject
     return Subject(args.instance_data_dir, args.class_noun, args.identifier)
 
@@ -382,14 +393,14 @@ def run_train(
     "Teach a model one subject, or several."
     config = config_from_flags(args)
     args.output_dir = config.output_dir # for messages
-    if config.output_dir is None: raise Refused('output_dir=null: the trained model would be lost; give a folder')
+    if config.output_dir is None: raise InputError('output_dir=null: the trained model would be lost; give a folder')
     refuse_contradictions(config)   # `train` checks all the rest
     subjects, settings = make_subjects(config), train_settings(config)
     from dreambooth_nb.training import train
     model = config.pretrained_model_name_or_path
     train(subjects if len(subjects) > 1 else subjects[0], model, config.output_dir, validate=_judged(subjects, model), **settings)
     if not _is_first_process(): return
-    from dreambooth_nb.core import shell_command
+    from dreambooth_nb.markup import shell_command
     print(f'wrote {config.output_dir}; to look at it:')
     for subject in subjects: print(shell_command('dreambooth', 'generate', '--model', config.output_dir, '--prompt', subject.instance_prompt))
 

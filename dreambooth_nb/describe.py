@@ -16,9 +16,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from .config import Refused, load_config, subject_settings, what_trains
-from .core import InputError, one_line, shell_command, usable_path
-from .generation import _phrase, command_for, image_facts, learned_phrases, model_name
+from .config import load_config, subject_phrase, subject_settings, what_trains
+from .errors import InputError, one_line
+from .files import usable_path
+from .generation import command_for, image_facts, learned_phrases, model_name
+from .markup import shell_command
 from .pipeline import MODELS, PARTS, PICKLES, TENSORS_SHA256
 from .pipeline import _check_folder, read_safetensors, safetensors_header
 from .run_folder import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
@@ -108,7 +110,7 @@ def _run_facts(folder, config, checkpoints, best):
     "What a run trains, and how far it is."
     last = _last_row(folder/'metrics.csv')
     return dict(
-        subject=', '.join(_phrase(s) for s in subject_settings(config)),
+        subject=', '.join(subject_phrase(s) for s in subject_settings(config)),
         made_from=model_name(config.pretrained_model_name_or_path),
         trained=what_trains(config),
         prior_preservation=config.with_prior_preservation,
@@ -125,7 +127,7 @@ def _describe_run(folder):
     marked = best_checkpoint(folder)
     best = marked[0].name if marked else None
     facts = _run_facts(folder, config, checkpoints, best)
-    prompt = f'a photo of {_phrase(subject_settings(config)[0])}'
+    prompt = f'a photo of {subject_phrase(subject_settings(config)[0])}'
     if (folder/'model_index.json').exists():
         facts |= _describe_pipeline(folder)[1]
         return 'a training run, finished', facts, [_generate_command(folder, prompt)]
@@ -226,7 +228,7 @@ def describe(
     embedded = MODELS/'toyland'
     place = embedded if str(path) == 'toyland' else usable_path(path, 'path')
     try: kind, facts, use = _describe_place(place, path)
-    except (InputError, Refused): raise
+    except InputError: raise
     except _UNEXPECTED as e:
         why = f'{type(e).__name__}: {one_line(e, 100)}'
         raise InputError(

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor
 
-from .core import InputError, torch_defaults
+from .core import torch_defaults
+from .errors import InputError
 from .pipeline import StableDiffusionPipeline
 
 # %% ../nbs/03_diffusion.ipynb #60e3becd

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .core import InputError
+from .errors import InputError
 from .toyland import PALETTE, RGB, Look, Scene, shade
 
 # %% ../nbs/01a_drawing.ipynb #180cc62a

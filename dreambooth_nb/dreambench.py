@@ -25,11 +25,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .core import InputError, image_grid, replacing_file, writable_folder
+from .core import image_grid
+from .errors import InputError
+from .files import replacing_file, writable_folder
 from .config import make_subjects
 from .evaluation import GUIDANCE_SCALE, Judge, Panel, bootstrap_interval, paper_scores, photo_panel, subject_fidelity, summarise_scores, toyland_panel
 from .export import _config_of, open_model
-from .generation import _phrase, model_name
+from .config import subject_phrase
+from .generation import model_name
 from .sampling import generate
 from .pipeline import _first_line, load_pipeline
 from .subject import Subject
@@ -110,7 +113,7 @@ def draw_protocol(
     **how,                              # passed to `generate`
 )->tuple[dict[str, list[Image.Image]], list[Image.Image]]: # prompt -> pictures, in the order of the protocol; pictures of the class
     "Draw a protocol's pictures."
-    phrase = _phrase(dict(subject=None, identifier=subject.identifier, class_noun=subject.class_noun, instance_prompt=subject.instance_prompt))
+    phrase = subject_phrase(subject.settings())
     texts = [p.template.replace('{}', phrase) for p in protocol]
     images = generate(pipeline, texts, num_images, seed=seed, **how)
     of_class = generate(pipeline, subject.class_prompts[0], 4*num_images, seed=seed, **how)

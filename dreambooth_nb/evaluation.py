@@ -31,7 +31,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import InputError, image_grid, replacing_file, to_tensor, writable_folder
+from .core import image_grid, to_tensor
+from .errors import InputError
+from .files import replacing_file, writable_folder
 from .sampling import generate
 from .pipeline import _first_line, _place, _quiet, load_pipeline, tokenize
 from .prior import class_images

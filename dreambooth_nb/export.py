@@ -25,8 +25,10 @@ from .checkpointing import load_checkpoint
 from .run_folder import checkpoint_facts, list_checkpoints
 from .config import (TrainingConfig, changed_settings, load_config, make_config,
     subject_settings, what_trains)
-from .core import (InputError, default_device, markdown_code, markdown_text, replacing_file,
-    replacing_folder, writable_folder)
+from .core import default_device
+from .errors import InputError
+from .files import replacing_file, replacing_folder, writable_folder
+from .markup import markdown_code, markdown_text
 from .freezing import TokenRows, attach_lora, merge_trained, select_trainable
 from .sampling import generate
 from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipeline,
@@ -34,7 +36,8 @@ from .pipeline import (CONFIGURATION, PARTS, TENSORS_SHA256, StableDiffusionPipe
     read_safetensors, save_pipeline, tensors_sha256, text_encoder_names)
 from .families import fingerprint
 from .toyland import SUBJECTS
-from .training import Run, public_name, read_history
+from .history import read_history
+from .training import Run, public_name
 
 # after our own modules, whose import of diffusers is a quiet one
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -116,7 +119,7 @@ _CODES = {torch.float64: 'F64', torch.float32: 'F32', torch.float16: 'F16', torc
 
 def write_safetensors(
     tensors:dict[str, Tensor],  # by name
-    path:Path,                  # written in place: see `dreambooth_nb.core.replacing_file`
+    path:Path,                  # written in place: see `dreambooth_nb.files.replacing_file`
     metadata:dict[str, str],    # for the header; a hash of the tensors is added
 )->None:
     "Write a file of which the same tensors and metadata always make the same bytes."

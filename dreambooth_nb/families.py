@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .core import InputError
+from .errors import InputError
 from .pipeline import AutoencoderKL, CLIPTextModel, CLIPTokenizer, DiffusionPipeline
 from .pipeline import StableDiffusionPipeline, UNet2DConditionModel
 from .pipeline import decode_pixels, latent_distribution, tokenize

@@ -31,17 +31,19 @@ from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .config import config_of_checkpoint, load_config, subject_settings
-from .core import InputError, file_sha256, image_grid, one_line, replacing_file
-from .core import shell_command, to_tensor, usable_path, writable_folder
+from .config import load_config, subject_phrase, subject_settings
+from .core import image_grid, to_tensor
+from .errors import InputError, one_line
 from .families import denoiser_of, family_of, fingerprint
+from .files import file_sha256, replacing_file, usable_path, writable_folder
+from .markup import shell_command
 from .photos import load_photo
 from .pipeline import DiffusionPipeline, truncated_text
+from .resuming import config_of_checkpoint
 from .run_folder import checkpoint_facts
 from .sampling import SCHEDULERS, Request, Sampling, Start, TextConditions
 from .sampling import choose_batch_size, inference_mode, initial_noise, list_requests
 from .sampling import make_scheduler, noise_start, sample_batches, stack_conditions
-from .toyland import SUBJECTS
 
 # after our own modules, whose import of diffusers is a quiet one
 from diffusers import SchedulerMixin
@@ -83,13 +85,6 @@ def read_prompts(
     return prompts
 
 # %% ../nbs/13_generation.ipynb #36cc4fe3
-def _phrase(settings):
-    "What a subject is called in a prompt."
-    bundled = SUBJECTS.get(settings['subject'])
-    words = ' '.join(filter(None, [settings['identifier'], settings['class_noun'] or (bundled and bundled.class_noun)]))
-    prompt = settings['instance_prompt']
-    return words if prompt is None or words in prompt else re.sub(r'^(an? )?(photo|picture|image|drawing) of ', '', prompt)
-
 def learned_phrases(
     model:str|Path, # as `dreambooth_nb.pipeline.load_pipeline` takes it
 )->list[str]: # such as ['sks dog']; [] where nothing says what a model has learned
@@ -99,7 +94,7 @@ def learned_phrases(
         config = config_of_checkpoint(checkpoint_facts(folder)['state'].get('config'), folder.name)
     elif (folder/'config.yaml').is_file(): config = load_config(folder/'config.yaml')
     else: return []
-    return [_phrase(settings) for settings in subject_settings(config)]
+    return [subject_phrase(settings) for settings in subject_settings(config)]
 
 def fill_prompts(
     prompts:Sequence[str],  # {} in them stands for the subject

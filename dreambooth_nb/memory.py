@@ -8,6 +8,7 @@ __all__ = ['STABLE_DIFFUSION_1_5', 'StoredActivations', 'StepSettings', 'Memory'
 
 # %% ../nbs/07a_memory.ipynb #3572ead0
 import difflib
+import inspect
 import json
 import os
 import weakref
@@ -16,7 +17,6 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +26,14 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .core import InputError, default_device
-from .freezing import TRAINABLE, _parameters, _parts, select_trainable
-from .pipeline import MODELS, StableDiffusionPipeline
+from .core import default_device
+from .errors import InputError
+from .families import FAMILIES, denoiser_of, family_of, networks, trainable_parts
+from .freezing import TRAINABLE, named_weights, select_trainable
+from .pipeline import MODELS, CLIPTokenizer, DiffusionPipeline, with_parts
 
 # after our own modules, whose import of diffusers is a quiet one
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import ModelMixin
 
 # %% ../nbs/07a_memory.ipynb #32f8fb1d
 class StoredActivations:
@@ -57,45 +58,59 @@ class StoredActivations:
         return sum(block.nbytes() for block in self.blocks.values())
 
 # %% ../nbs/07a_memory.ipynb #d8d4cfe1
-_PRECISIONS = {'no': None, '32-true': None, '32': None, 'bf16': torch.bfloat16, 'bf16-mixed': torch.bfloat16, 'fp16': torch.float16, '16-mixed': torch.float16}
+_PRECISIONS = {  # as diffusers' scripts and as Lightning call them -> what autocast uses
+    'no': None, '32-true': None, '32': None, 'bf16': torch.bfloat16, 'bf16-mixed': torch.bfloat16,
+    'fp16': torch.float16, '16-mixed': torch.float16}
+_OPTIMIZERS = ('adamw', 'adamw_8bit')
 
 @dataclass(frozen=True)
 class StepSettings:
     "What decides how much memory a training step takes."
     trainable:str='unet'                # a key of `TRAINABLE`
-    pattern:str|None=None               # narrows it, as in `select_trainable`
+    trainable_pattern:str|None=None     # narrows it, as in `select_trainable`
     identifier:str='sks'                # for 'token_embedding'
     rank:int=4                          # for 'lora'
     train_batch_size:int=4              # instance samples per step
-    with_prior_preservation:bool=False  # as many class samples beside them
+    with_prior_preservation:bool=False  # as many class samples in addition
     resolution:int|None=None            # pixels; None: the model's own
     prompts:int|None=None               # different prompts in a step; None: one, and one for the class
     mixed_precision:str='no'            # 'no', 'bf16' or 'fp16', or Lightning's name
     gradient_checkpointing:bool=False   # compute activations again instead of storing them
-    optimizer:str='adamw'               # 'adamw' (fused, without temporary copies) or 'adamw8bit'
+    optimizer:str='adamw'               # 'adamw' (fused, without temporary copies) or 'adamw_8bit'
     use_ema:bool=False                  # one more copy of what is trained
     half_frozen:bool=False              # frozen weights in half precision, see `halve_frozen`
 
     def __post_init__(self):
-        for name, choices in (('trainable', TRAINABLE), ('mixed_precision', _PRECISIONS), ('optimizer', ('adamw', 'adamw8bit'))):
-            if getattr(self, name) not in choices: raise InputError(f'{name}={getattr(self, name)!r}: must be one of {", ".join(choices)}')
-        if self.half_frozen and not _PRECISIONS[self.mixed_precision]: raise InputError(f'half_frozen=True: needs mixed_precision, which is {self.mixed_precision!r}')
-        if self.train_batch_size < 1: raise InputError(f'train_batch_size={self.train_batch_size}: must be 1 or more')
+        choices = dict(trainable=TRAINABLE, mixed_precision=_PRECISIONS, optimizer=_OPTIMIZERS)
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise InputError(f'{name}={getattr(self, name)!r}: must be one of {", ".join(known)}')
+        if self.half_frozen and not self.autocast_dtype:
+            raise InputError(f'half_frozen=True: needs mixed_precision, which is {self.mixed_precision!r}')
+        if self.train_batch_size < 1:
+            raise InputError(f'train_batch_size={self.train_batch_size}: must be 1 or more')
+
+    @property
+    def autocast_dtype(self)->torch.dtype|None: # None: no autocast
+        "Return the type that most layers compute in."
+        return _PRECISIONS[self.mixed_precision]
 
 def _step_settings(settings):
-    "Settings from arguments; a misspelt name is an error of the user."
+    "Make settings from arguments; a misspelt name is an error of the user."
     names = [f.name for f in fields(StepSettings)]
     for name in settings:
+        if name in names: continue
         near = difflib.get_close_matches(name, names, 1, .3)
-        if name not in names: raise InputError(f'{name}: is no setting of a step; ' + (f'did you mean {near[0]}?' if near else f'choose from {", ".join(names)}'))
+        hint = f'did you mean {near[0]}?' if near else f'choose from {", ".join(names)}'
+        raise InputError(f'{name}: is not a setting of a step; {hint}')
     return StepSettings(**settings)
 
 # %% ../nbs/07a_memory.ipynb #445e07e4
 @dataclass(frozen=True)
 class Memory:
     "What a training step holds, in bytes."
-    parameters:int      # how many are trained; a number, not bytes
-    weights:int         # of UNet, text encoder and VAE
+    parameters:int      # how many are trained; elements, not bytes
+    weights:int         # of all networks
     gradients:int       # of what is trained
     optimizer:int       # its state, and the moving average
     activations:int     # stored by the forward pass, with autocast's copies of the weights
@@ -113,65 +128,92 @@ def memory_table(
     width = max(map(len, memories))
     lines = [' '.join([' '*width, f'{"trained":>13}', *(f'{n:>11}' for n in names), '      of first'])]
     for title, m in memories.items():
-        lines.append(' '.join([f'{title:{width}}', f'{m.parameters:13,}', *(f'{getattr(m, n)/size:8.2f} {unit}' for n in names), f'{m.peak/first:13.0%}']))
+        sizes = [f'{getattr(m, n)/size:8.2f} {unit}' for n in names]
+        lines.append(' '.join([f'{title:{width}}', f'{m.parameters:13,}', *sizes, f'{m.peak/first:13.0%}']))
     return '\n'.join(lines)
 
 # %% ../nbs/07a_memory.ipynb #bd62ff80
 def set_gradient_checkpointing(
-    pipeline:StableDiffusionPipeline,   # changed in place
-    enabled:bool=True,                  # False stores all activations again
+    pipeline:DiffusionPipeline, # changed in place
+    enabled:bool=True,          # False stores all activations again
 )->None:
-    "Let UNet and text encoder store only the inputs of their blocks, and compute the rest again for the backward pass."
-    unet, text_encoder = _parts(pipeline).values()
-    (unet.enable_gradient_checkpointing if enabled else unet.disable_gradient_checkpointing)()
-    name = ('enable' if enabled else 'disable')
-    new, old = (getattr(text_encoder, f'{kind}_checkpointing_{name}', None) for kind in ('activation', 'gradient'))
-    (new or old)()
+    "Let networks store only the inputs of their blocks, and compute the rest again for the backward pass."
+    action = 'enable' if enabled else 'disable'
+    names = (f'{action}_gradient_checkpointing', f'activation_checkpointing_{action}', f'gradient_checkpointing_{action}')
+    for model in trainable_parts(pipeline).values():    # diffusers' name, transformers' new and old one
+        next(getattr(model, name) for name in names if hasattr(model, name))()
 
 def halve_frozen(
-    pipeline:StableDiffusionPipeline,   # changed in place, after `select_trainable`
-    dtype:torch.dtype,                  # of autocast
+    pipeline:DiffusionPipeline, # changed in place, after `select_trainable`
+    dtype:torch.dtype,          # of autocast
 )->None:
     "Round all frozen weights to half precision; what is trained stays float32."
-    for part in (*_parts(pipeline).values(), pipeline.vae):
+    for part in networks(pipeline).values():
         for p in part.parameters():
             if not p.requires_grad: p.data = p.data.to(dtype)
 
 # %% ../nbs/07a_memory.ipynb #abf5ec41
-def _batch(pipeline, settings):
-    "The tensors of one training step; only their sizes matter."
-    config, factor = pipeline.unet.config, 2**(len(pipeline.vae.config.block_out_channels) - 1)
-    size = config.sample_size if settings.resolution is None else settings.resolution//factor
-    if size*factor != (settings.resolution or size*factor) or size < 1: raise InputError(f'resolution={settings.resolution}: must be a multiple of {factor} for this VAE')
-    kinds = 1 + settings.with_prior_preservation
-    samples, prompts, device = settings.train_batch_size*kinds, settings.prompts or kinds, pipeline.unet.device
-    text = pipeline.text_encoder.config
-    return dict(latents=torch.ones(samples, config.in_channels, size, size, device=device), target=torch.ones(samples, config.out_channels, size, size, device=device),
-                timesteps=torch.ones(samples, dtype=torch.long, device=device), prompt=torch.arange(samples, device=device) % prompts,
-                input_ids=torch.ones(prompts, text.max_position_embeddings, dtype=torch.long, device=device),
-                states=torch.ones(samples, text.max_position_embeddings, config.cross_attention_dim, device=device))
+def _sides(pipeline, settings):
+    "Return height and width of a step's images."
+    if settings.resolution is None: return family_of(pipeline).image_size(pipeline)
+    factor = family_of(pipeline).side_factor(pipeline)
+    if settings.resolution % factor or settings.resolution < factor:
+        raise InputError(f'resolution={settings.resolution}: must be a multiple of {factor} for this model')
+    return settings.resolution, settings.resolution
 
+def _learns_text(pipeline):
+    "Check whether a text encoder is trained."
+    encoders = [getattr(pipeline, part) for part in family_of(pipeline).text_encoders]
+    return any(p.requires_grad for encoder in encoders for p in encoder.parameters())
+
+def _batch(pipeline, settings, ids):
+    "Make the tensors of one training step; only their sizes matter. `ids` is what `_prompt_ids` returns."
+    family, denoiser, (height, width) = family_of(pipeline), denoiser_of(pipeline), _sides(pipeline, settings)
+    samples = settings.train_batch_size*(1 + settings.with_prior_preservation)
+    with torch.device(denoiser.device):
+        latents = torch.ones(samples, *family.latent_shape(pipeline, height, width))
+        views = torch.tensor([[height, width, 0, 0, height, width]]).expand(samples, 6)     # uncut
+        batch = dict(latents=latents, target=torch.ones_like(latents), timesteps=torch.ones(samples, dtype=torch.long),
+                     ids={part: torch.ones(shape, dtype=torch.long) for part, shape in ids.items()},
+                     view=family.view_conditions(pipeline, views))
+        batch['prompt'] = torch.arange(samples) % next(iter(ids.values()))[0]
+        if not _learns_text(pipeline):
+            with torch.no_grad(): text = family.encode_text(pipeline, batch['ids'])
+            batch['text'] = {name: t[batch['prompt']].float() for name, t in text.items()}
+    return batch
+
+def _prompt_ids(pipeline, settings):
+    "Return the shapes of the token ids of a step's prompts."
+    prompts = settings.prompts or 1 + settings.with_prior_preservation
+    return {part: tuple(ids.shape) for part, ids in family_of(pipeline).tokenize(pipeline, ['a']*prompts).items()}
+
+# %% ../nbs/07a_memory.ipynb #8d9589c5
 def _forward(pipeline, batch, settings):
-    "The loss of a step. A text encoder that does not learn is not run: what it says was computed before."
-    dtype = _PRECISIONS[settings.mixed_precision]
-    learns = any(p.requires_grad for p in pipeline.text_encoder.parameters())
-    with torch.autocast(pipeline.unet.device.type, dtype) if dtype else nullcontext():
-        states = pipeline.text_encoder(batch['input_ids'])[0][batch['prompt']] if learns else batch['states']
-        model_pred = pipeline.unet(batch['latents'], batch['timesteps'], states).sample
+    "Compute the loss of a step. Text encoders that do not learn are not run: what they say was computed before."
+    family, denoiser, dtype = family_of(pipeline), denoiser_of(pipeline), settings.autocast_dtype
+    with torch.autocast(denoiser.device.type, dtype) if dtype else nullcontext():
+        text = batch.get('text')
+        if text is None:
+            encoded = family.encode_text(pipeline, batch['ids'])
+            text = {name: t[batch['prompt']] for name, t in encoded.items()}
+        model_pred = family.predict(denoiser, batch['latents'], batch['timesteps'], text | batch['view'])
     return F.mse_loss(model_pred.float(), batch['target'])
 
 def _prepare(pipeline, settings):
-    "Set a pipeline up for training, in place; give what is trained."
-    trained = select_trainable(pipeline, settings.trainable, settings.pattern, settings.identifier, settings.rank)
+    "Set a pipeline up for training, in place; return what is trained."
+    trained = select_trainable(
+        pipeline, settings.trainable, settings.trainable_pattern, settings.identifier, settings.rank)
     set_gradient_checkpointing(pipeline, settings.gradient_checkpointing)
-    if settings.half_frozen: halve_frozen(pipeline, _PRECISIONS[settings.mixed_precision])
+    if settings.half_frozen: halve_frozen(pipeline, settings.autocast_dtype)
     return trained
 
 def _bytes(tensors): return sum(t.numel()*t.element_size() for t in tensors)
 
+def _weight_bytes(pipeline): return _bytes(p for part in networks(pipeline).values() for p in part.parameters())
+
 # %% ../nbs/07a_memory.ipynb #8b1f0299
 def _peak_of(run, device):
-    "The most memory that PyTorch's allocator has handed out during a function, beyond what it had before."
+    "Measure the most memory that PyTorch's allocator hands out during a function, beyond what it had before."
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -179,28 +221,26 @@ def _peak_of(run, device):
         return torch.cuda.max_memory_allocated(device) - before
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # or the profiler writes two lines to the terminal
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured: run()
-    events = sorted((e for e in measured.profiler.kineto_results.events() if e.name() == '[memory]'), key=lambda e: e.start_ns())
+    events = [e for e in measured.profiler.kineto_results.events() if e.name() == '[memory]']
     now = peak = 0
-    for event in events: peak = max(peak, now := now + event.nbytes())
+    for event in sorted(events, key=lambda e: e.start_ns()): peak = max(peak, now := now + event.nbytes())
     return peak
 
-def _trainable_copy(pipeline, settings):
-    "A copy of the three networks, set up for a step; with the trained parameters."
-    own = SimpleNamespace(tokenizer=pipeline.tokenizer, **{name: deepcopy(getattr(pipeline, name)) for name in ('unet', 'text_encoder', 'vae')})
-    return own, _prepare(own, settings)
-
+# %% ../nbs/07a_memory.ipynb #5dc71388
 def measure_memory(
-    pipeline:StableDiffusionPipeline,   # stays as it is; UNet and text encoder are copied
-    **settings,                         # fields of `StepSettings`
+    pipeline:DiffusionPipeline,     # stays as it is; its networks are copied
+    **settings,                     # fields of `StepSettings`
 )->Memory: # of the second step, when the optimiser has its state
     "Run two training steps and count the bytes."
     settings = _step_settings(settings)
-    if settings.optimizer != 'adamw': raise InputError(f"optimizer={settings.optimizer!r}: only 'adamw' is measured; forecast_memory knows both")
-    own, trained = _trainable_copy(pipeline, settings)
-    batch, optimizer = _batch(own, settings), torch.optim.AdamW(trained.values(), fused=True)
-    found = {}
+    if settings.optimizer != 'adamw':
+        raise InputError(f"optimizer={settings.optimizer!r}: only 'adamw' is measured; forecast_memory knows both")
+    own = with_parts(pipeline, **{name: deepcopy(part) for name, part in networks(pipeline).items()})
+    trained, found = _prepare(own, settings), {}
+    batch = _batch(own, settings, _prompt_ids(own, settings))
+    optimizer = torch.optim.AdamW(trained.values(), fused=True)
     def step():
-        with StoredActivations(own.unet, own.text_encoder) as stored: loss = _forward(own, batch, settings)
+        with StoredActivations(*trainable_parts(own).values()) as stored: loss = _forward(own, batch, settings)
         found['activations'] = stored.bytes
         stored.blocks.clear()
         loss.backward()
@@ -208,10 +248,9 @@ def measure_memory(
         optimizer.step()
         optimizer.zero_grad()
     step()
-    peak = _peak_of(step, own.unet.device)
-    weights = _bytes(p for part in (own.unet, own.text_encoder, own.vae) for p in part.parameters())
-    ema = _bytes(trained.values())*settings.use_ema
-    state = _bytes(t for s in optimizer.state.values() for t in s.values()) + ema
+    peak, weights = _peak_of(step, denoiser_of(own).device), _weight_bytes(own)
+    moments = _bytes(t for s in optimizer.state.values() for t in s.values())
+    state = moments + _bytes(trained.values())*settings.use_ema
     return Memory(sum(p.numel() for p in trained.values()), weights, **found, optimizer=state, peak=weights + state + peak)
 
 # %% ../nbs/07a_memory.ipynb #58ac7036
@@ -247,40 +286,65 @@ def _norms_as_on_cuda(model):
 # %% ../nbs/07a_memory.ipynb #0e508343
 STABLE_DIFFUSION_1_5 = dict(  # what differs from the classes' defaults
     unet=dict(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
-    text_encoder=dict(vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, max_position_embeddings=77),
-    vae=dict(block_out_channels=(128, 256, 512, 512), down_block_types=('DownEncoderBlock2D',)*4, up_block_types=('UpDecoderBlock2D',)*4, layers_per_block=2, sample_size=512))
+    text_encoder=dict(vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
+                      num_attention_heads=12, max_position_embeddings=77),
+    vae=dict(block_out_channels=(128, 256, 512, 512), down_block_types=('DownEncoderBlock2D',)*4,
+             up_block_types=('UpDecoderBlock2D',)*4, layers_per_block=2, sample_size=512))
 
-def _configurations(model):
-    "UNet's, text encoder's and VAE's configuration, and the type of their weights."
-    if isinstance(model, StableDiffusionPipeline):
-        return {name: (dict(getattr(model, name).config) if name != 'text_encoder' else model.text_encoder.config.to_dict(), getattr(model, name).dtype) for name in ('unet', 'text_encoder', 'vae')}
-    if not isinstance(model, dict):
-        folder = MODELS/'toyland' if str(model) == 'toyland' else Path(model).expanduser()
-        try: model = {name: json.loads((folder/name/'config.json').read_text(encoding='utf-8')) for name in ('unet', 'text_encoder', 'vae')}
-        except OSError: raise InputError(f"model={model}: is no pipeline folder; give one, 'toyland', STABLE_DIFFUSION_1_5, or what load_pipeline returns") from None
-    return {name: (model[name], torch.float32) for name in ('unet', 'text_encoder', 'vae')}
-
-def _skeleton(model):
-    "The pipeline's networks without weights."
-    configs = _configurations(model)
-    classes = dict(unet=UNet2DConditionModel.from_config, vae=AutoencoderKL.from_config, text_encoder=lambda config: CLIPTextModel(CLIPTextConfig(**config)))
+def _bare(kind, config, dtype=torch.float32):
+    "Make a network without weights."
     with torch.device('meta'):
-        parts = {name: nn.Module.to(classes[name](config), dtype=dtype) for name, (config, dtype) in configs.items()}
-    one_token = lambda word, **kwargs: SimpleNamespace(input_ids=[0])
-    return SimpleNamespace(**parts, tokenizer=getattr(model, 'tokenizer', one_token))
+        if issubclass(kind, ModelMixin): return nn.Module.to(kind.from_config(config), dtype=dtype)
+        config = kind.config_class(**config) if isinstance(config, dict) else config
+        return nn.Module.to(kind(config), dtype=dtype)
+
+def _network_names(family): return [family.denoiser, *family.text_encoders, 'vae']
+
+def _read_configs(model):
+    "Read the networks' configurations from a pipeline's folder."
+    folder = MODELS/'toyland' if str(model) == 'toyland' else Path(model).expanduser()
+    known = {name for family in FAMILIES for name in _network_names(family)}
+    paths = [path for path in folder.glob('*/config.json') if path.parent.name in known]
+    try: configs = {path.parent.name: json.loads(path.read_text(encoding='utf-8')) for path in paths}
+    except OSError: configs = {}
+    if not configs:
+        raise InputError(
+            f"model={model}: is not a pipeline folder; "
+            "give one, 'toyland', STABLE_DIFFUSION_1_5, or what load_pipeline returns")
+    return configs
+
+# %% ../nbs/07a_memory.ipynb #fc59d5ea
+def _skeleton(model):
+    "Make a pipeline whose networks have no weights."
+    if isinstance(model, DiffusionPipeline):
+        return with_parts(model, **{name: _bare(type(part), part.config, part.dtype)
+                                    for name, part in networks(model).items()})
+    configs = model if isinstance(model, dict) else _read_configs(model)
+    family = next((f for f in FAMILIES if {*_network_names(f)} == {*configs}), None)
+    if family is None: raise InputError(f'model: has configurations of {", ".join(configs)}, which no known pipeline has')
+    parts = {name: _bare(family.parts[name], config) for name, config in configs.items()}
+    words = {name.replace('text_encoder', 'tokenizer'): _any_words(parts[name]) for name in family.text_encoders}
+    others = dict.fromkeys(inspect.signature(family.pipeline).parameters)
+    return family.pipeline(**others | parts | words | dict(requires_safety_checker=False))
+
+def _any_words(encoder):
+    "Return a tokenizer that gives as many tokens as a text encoder reads."
+    length = encoder.config.max_position_embeddings
+    return CLIPTokenizer.from_pretrained(MODELS/'toyland'/'tokenizer', model_max_length=length)
+
+def _fake(tensor): return None if tensor is None else torch.empty(tensor.shape, dtype=tensor.dtype)
 
 def _fake_weights(model):
     "Give a network on the 'meta' device weights that look as if they were on the CPU."
     for module in model.modules():
+        for name, b in module._buffers.items(): module._buffers[name] = _fake(b)
         for name, p in module._parameters.items():
-            if p is not None: module._parameters[name] = nn.Parameter(torch.empty(p.shape, dtype=p.dtype), requires_grad=p.requires_grad)
-        for name, b in module._buffers.items():
-            if b is not None: module._buffers[name] = torch.empty(b.shape, dtype=b.dtype)
+            if p is not None: module._parameters[name] = nn.Parameter(_fake(p), requires_grad=p.requires_grad)
 
 # %% ../nbs/07a_memory.ipynb #eb97d6fd
 def _optimizer_bytes(trained, settings):
-    "AdamW's two moments in float32, or one byte each and a scale per 256 (tensors below 4096 numbers stay float32)."
-    sizes, eight = [p.numel() for p in trained], settings.optimizer == 'adamw8bit'
+    "Count AdamW's moments: float32, or one byte each and a scale per 256 (below 4096 elements: float32)."
+    sizes, eight = [p.numel() for p in trained], settings.optimizer == 'adamw_8bit'
     moments = sum(2*n + 8*-(-n//256) if eight and n >= 4096 else 8*n for n in sizes)
     return moments + 4*len(sizes)*(not eight) + 4*sum(sizes)*settings.use_ema
 
@@ -288,62 +352,67 @@ def _dry_run(model, settings, as_on_cuda):
     "Count a step on fake tensors."
     own = _skeleton(model)
     with torch.device('meta'): _prepare(own, settings)
+    ids = _prompt_ids(own, settings)
     with FakeTensorMode():
-        for part in _parts(own).values():
-            _fake_weights(part)
-            if as_on_cuda and _PRECISIONS[settings.mixed_precision]: _norms_as_on_cuda(part)
-        trained = [p for p in _parameters(own).values() if p.requires_grad]
-        batch = _batch(own, settings)
+        for part in networks(own).values(): _fake_weights(part)
+        batch = _batch(own, settings, ids)
+        if as_on_cuda and settings.autocast_dtype:
+            for part in trainable_parts(own).values(): _norms_as_on_cuda(part)
+        trained = [p for p in named_weights(own).values() if p.requires_grad]
         with LiveBytes() as live:
-            with StoredActivations(own.unet, own.text_encoder) as stored: loss = _forward(own, batch, settings)
+            with StoredActivations(*trainable_parts(own).values()) as stored: loss = _forward(own, batch, settings)
             activations = stored.bytes
             stored.blocks.clear()
             loss.backward()
-    weights = _bytes(p for part in (own.unet, own.text_encoder, own.vae) for p in part.parameters())
-    state = _optimizer_bytes(trained, settings)
-    return Memory(sum(p.numel() for p in trained), weights, _bytes(p for p in trained if p.grad is not None), state, activations, weights + state + live.peak)
+    weights, state = _weight_bytes(own), _optimizer_bytes(trained, settings)
+    gradients = _bytes(p for p in trained if p.grad is not None)
+    return Memory(sum(p.numel() for p in trained), weights, gradients, state, activations, weights + state + live.peak)
 
 # %% ../nbs/07a_memory.ipynb #3b26e6cb
-_LADDER = (dict(gradient_checkpointing=True), dict(mixed_precision='bf16'), dict(half_frozen=True), dict(optimizer='adamw8bit'),
-           dict(trainable='unet'), dict(trainable='cross_attention'), dict(trainable='lora'), dict(train_batch_size=1))
+_LADDER = (
+    dict(gradient_checkpointing=True), dict(mixed_precision='bf16'), dict(half_frozen=True), dict(optimizer='adamw_8bit'),
+    dict(trainable='unet'), dict(trainable='cross_attention'), dict(trainable='lora'), dict(train_batch_size=1))
 
 @dataclass(frozen=True)
 class Forecast(Memory):
     "What a training step will hold, and what to do if that is too much; print it."
-    settings:StepSettings                       # as asked
-    available:int|None                          # bytes, None: not asked
-    headroom:float                              # what is not counted, as a share of the peak
-    ladder:dict[str, tuple[StepSettings, Memory]] = field(default_factory=dict) # ways to need less, each with those before it
+    settings:StepSettings   # as asked
+    available:int|None      # bytes, None: not asked
+    headroom:float          # what is not counted, as a share of the peak
+    ladder:dict[str, tuple[StepSettings, Memory]] = field(default_factory=dict) # ways to need less, each with those before
 
     def _fits(self, memory): return self.available is not None and memory.peak*(1 + self.headroom) <= self.available
 
     @property
     def fitting(self)->StepSettings|None: # None: nothing fits, or `available` was not given
-        "Give the first settings that fit."
-        return next((settings for settings, memory in [(self.settings, self), *self.ladder.values()] if self._fits(memory)), None)
+        "Return the first settings that fit."
+        rungs = [(self.settings, self), *self.ladder.values()]
+        return next((settings for settings, memory in rungs if self._fits(memory)), None)
 
     def __str__(self):
         rows = {'as asked': self} | {f'+ {name}': memory for name, (_, memory) in self.ladder.items()}
         if self.available is None: return memory_table(rows)
-        lines = memory_table(rows).split('\n')
         marks = ['', *('   fits' if self._fits(memory) else '   too much' for memory in rows.values())]
-        return '\n'.join(line + mark for line, mark in zip(lines, marks)) + f'\n(available: {_size(self.available)}; {self.headroom:.0%} of each peak kept free for what is not counted)'
+        lines = [line + mark for line, mark in zip(memory_table(rows).split('\n'), marks, strict=True)]
+        kept = f'{self.headroom:.0%} of each peak kept free for what is not counted'
+        return '\n'.join([*lines, f'(available: {_size(self.available)}; {kept})'])
 
+# %% ../nbs/07a_memory.ipynb #d3a4bdd0
 def _helps(rung, now):
-    "Whether a rung of the ladder can be taken from these settings."
+    "Check whether a rung of the ladder can be taken from these settings."
     (name, value), = rung.items()
-    if name == 'trainable' and (now.pattern or now.trainable in ('token_embedding', 'lora')): return False
-    if name == 'half_frozen' and not _PRECISIONS[now.mixed_precision]: return False
-    return getattr(now, name) != value and not (name == 'mixed_precision' and _PRECISIONS[now.mixed_precision])
+    if name == 'trainable' and (now.trainable_pattern or now.trainable in ('token_embedding', 'lora')): return False
+    if name == 'half_frozen' and not now.autocast_dtype: return False
+    return getattr(now, name) != value and not (name == 'mixed_precision' and now.autocast_dtype)
 
 def forecast_memory(
-    model:StableDiffusionPipeline|str|Path|dict,# a pipeline, its folder, 'toyland', or configurations such as `STABLE_DIFFUSION_1_5`
-    available:int|None=None,                    # bytes that there are; None: only forecast
-    headroom:float=.15,                         # share of the peak to keep free for what is not counted
-    device:torch.device|str|None=None,          # for which to forecast: 'cuda' or 'cpu'; None: the best of this machine
-    **settings,                                 # fields of `StepSettings`
+    model:DiffusionPipeline|str|Path|dict,  # a pipeline, its folder, 'toyland', or configurations: `STABLE_DIFFUSION_1_5`
+    available:int|None=None,                # bytes that there are; None: only forecast
+    headroom:float=.15,                     # share of the peak to keep free for what is not counted
+    device:torch.device|str|None=None,      # for which to forecast: 'cuda' or 'cpu'; None: the best of this machine
+    **settings,                             # fields of `StepSettings`
 )->Forecast: # bytes; with `available`, also what to change until it fits
-    "Say what a training step will need, without running it."
+    "Forecast what a training step will need, without running it."
     settings, on_cuda = _step_settings(settings), torch.device(device or default_device()).type == 'cuda'
     asked = _dry_run(model, settings, on_cuda)
     forecast = Forecast(**asdict(asked), settings=settings, available=available, headroom=headroom)

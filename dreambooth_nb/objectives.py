@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .core import InputError
+from .errors import InputError
 from .diffusion import DDPMScheduler, prediction_type
 from .diffusion import min_snr_weights, training_scheduler, training_target
 from .pipeline import DiffusionPipeline

@@ -35,8 +35,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .core import (InputError, default_device, file_sha256, replacing_folder,
-    to_images, to_tensor, torch_defaults)
+from .core import default_device, to_images, to_tensor, torch_defaults
+from .errors import InputError
+from .files import file_sha256, replacing_folder
 
 # %% ../nbs/02_pipeline.ipynb #6668b10f
 _NOTICES = {'transformers.utils.import_utils': 'requires torchvision', 'diffusers.loaders.single_file': 'local_files_only'}

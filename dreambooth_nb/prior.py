@@ -20,7 +20,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .core import InputError, file_sha256, bounded_message, replacing_file, writable_folder
+from .errors import InputError, bounded_message
+from .files import file_sha256, replacing_file, writable_folder
 from .diffusion import per_sample_loss
 from .families import fingerprint
 from .sampling import generate

@@ -26,7 +26,8 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from .core import InputError, file_sha256, replacing_file, replacing_folder, writable_folder
+from .errors import InputError
+from .files import file_sha256, replacing_file, replacing_folder, writable_folder
 from .pipeline import PARTS
 
 try: import fcntl

@@ -26,7 +26,8 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .core import InputError, bf16_in_hardware, one_line, to_images, torch_defaults
+from .core import bf16_in_hardware, to_images, torch_defaults
+from .errors import InputError, one_line
 from .diffusion import NOISE_SETTINGS
 from .families import denoiser_of, family_of, text_conditions
 from .guidance import predict_noise

@@ -18,7 +18,7 @@ from pathlib import Path
 from fastcore.basics import patch
 from PIL import Image
 
-from .core import InputError, bounded_message
+from .errors import InputError, bounded_message
 from .identifiers import article, check_identifier, given_text, identifier_flaw
 from .photos import CAPTION_ENDINGS, Photo, load_photos, some_of, to_rgb
 from .drawing import render
@@ -134,28 +134,31 @@ def _find_captions(
         f"captions: {'; '.join(said + odd)}; correct them, or pass captions=False" if said + odd else '')
 
 # %% ../nbs/05_subject.ipynb #80639bd0
-def _load_any(
-    instance_data,      # a folder, or a list of pictures
-    background='white', # behind transparent parts
-)->tuple[list[Photo], list[tuple[str, str]]]: # as `load_photos`
-    "Load a folder, or take pictures that are already loaded."
-    if isinstance(instance_data, (str, Path)): return load_photos(instance_data, background, 'instance_data')
-    if isinstance(instance_data, Image.Image): raise InputError('instance_data: is one picture; give a list of pictures, or a folder')
-    try: images = list(instance_data)
-    except TypeError: raise InputError(f'instance_data={instance_data!r}: is neither a folder nor a list of pictures; give one of them') from None
-    if not images: raise InputError('instance_data=[]: holds no picture; give 3 to 5 pictures of the subject')
+def _given_images(images, background):
+    "Take images that are loaded already."
+    if isinstance(images, Image.Image):
+        raise InputError('instance_data: is one image; give a list of images, or a folder')
+    try: images = list(images)
+    except TypeError:
+        raise InputError(f'instance_data={images!r}: is neither a folder nor a list of images; '
+                         'give one of them') from None
+    if not images: raise InputError('instance_data=[]: has no image; give 3 to 5 photos of the subject')
     for i, image in enumerate(images):
-        if not isinstance(image, Image.Image): raise InputError(f'instance_data[{i}] is a {type(image).__name__}; give PIL pictures, or one folder')
+        if not isinstance(image, Image.Image):
+            raise InputError(f'instance_data[{i}] is a {type(image).__name__}; give PIL images, or one folder')
     made = [to_rgb(image, background) for image in images]
-    return [Photo(image, f'picture {i}', tuple(notes)) for i, (image, notes) in enumerate(made)], []
+    return [Photo(image, f'image {i}', tuple(notes)) for i, (image, notes) in enumerate(made)]
 
 def _class_prompts(
-    given:str|list[str], # what the class pictures are drawn from
+    given:str|list[str], # what the class images are generated from
 )->list[str]: # the distinct ones, at least one
     "Check the class prompts."
-    try: prompts = list(dict.fromkeys(given_text('class_prompt', p) for p in ([given] if isinstance(given, str) else given)))
-    except TypeError: raise InputError(f'class_prompt={given!r}: is neither a text nor a list of texts; give one of them') from None
-    if not prompts: raise InputError("class_prompt=[]: holds no prompt; give at least one, such as 'a photo of a dog'")
+    given = [given] if isinstance(given, str) else given
+    try: prompts = list(dict.fromkeys(given_text('class_prompt', prompt) for prompt in given))
+    except TypeError:
+        raise InputError(f'class_prompt={given!r}: is neither a text nor a list of texts; give one of them') from None
+    if not prompts:
+        raise InputError("class_prompt=[]: has no prompt; give at least one, such as 'a photo of a dog'")
     return prompts
 
 def subject_words(
@@ -177,48 +180,72 @@ def subject_words(
                 class_prompt=_class_prompts(class_prompt))
 
 def _prompt_flaws(instance_prompt, class_prompts, identifier):
-    "What is wrong with the prompts of a subject: one line each."
+    "Yield what is wrong with the prompts of a subject, one line each."
     if not _mentions(instance_prompt, identifier):
-        yield f'instance_prompt={instance_prompt!r}: does not contain identifier={identifier!r}; give the identifier that the prompt uses'
-    for p in class_prompts or []:
-        if _mentions(p, identifier): yield f'class_prompt={p!r}: contains identifier={identifier!r}, which belongs to the subject alone; leave it out'
+        yield (f'instance_prompt={instance_prompt!r}: does not contain identifier={identifier!r}; '
+               'give the identifier that the prompt uses')
+    for prompt in class_prompts or []:
+        if _mentions(prompt, identifier):
+            yield (f'class_prompt={prompt!r}: contains identifier={identifier!r}, '
+                   'which belongs to the subject alone; leave it out')
+
+def _reading(background, captions):
+    "Return how a folder is read, where that is not as usual, in a config's words."
+    colour = background if isinstance(background, str) else '#' + bytes(background).hex()
+    return (dict(background=colour) if colour != 'white' else {}) | (dict(captions=False) if captions is False else {})
 
 # %% ../nbs/05_subject.ipynb #dae89ff3
 class Subject:
-    "What shall be learned: pictures of one individual, and the words for it."
+    "What is to be learned: photos of one individual, and the words for it."
     def __init__(self,
-        instance_data:str|Path|list[Image.Image],   # a folder, or pictures
+        instance_data:str|Path|list[Image.Image],   # a folder, or images
         class_noun:str|None=None,           # its kind: 'dog'; may be left out if both prompts are given
-        identifier:str='sks',               # a rare word that shall be its name
+        identifier:str='sks',               # the rare word that will be its name
         name:str|None=None,                 # for files and titles; None: the folder's name
         instance_prompt:str|None=None,      # None: 'a photo of {identifier} {class_noun}'
         class_prompt:str|list[str]|None=None, # one or several; None: 'a photo of a {class_noun}'
         background:str|tuple[int, int, int]='white', # behind transparent parts
-        captions:list[str]|bool|None=None,  # one per picture; None: from files beside them, else the instance prompt; False: the instance prompt for all
+        # one per image; None: from files next to them, else the instance prompt; False: the instance prompt for all
+        captions:list[str]|bool|None=None,
     ):
         self._set_words(class_noun, identifier, instance_prompt, class_prompt)
-        self.photos, self.skipped = _load_any(instance_data, background)
-        self.images = [p.image for p in self.photos]
-        self.folder = Path(instance_data).expanduser() if isinstance(instance_data, (str, Path)) else None  # None: pictures from memory
+        self._set_photos(instance_data, background)
         self.name = name or (self.folder.resolve().name if self.folder else self.class_noun or 'subject')
-        found, sources, warning = _find_captions(captions, self.folder, [p.name for p in self.photos], self.identifier)
-        if warning: warnings.warn(bounded_message(warning), stacklevel=2)
-        self.captions = [text or self.instance_prompt for text in found]
-        self._sources = ['instance_prompt' if not text else name for text, name in zip(found, sources)]
+        self._set_captions(captions)
+        self._reading = _reading(background, captions)
 
-    def _set_words(self, class_noun, identifier, instance_prompt, class_prompt):
-        words = subject_words(class_noun, identifier, instance_prompt, class_prompt)
+    def _set_words(self, *given):
+        words = subject_words(*given)
         self.class_noun, self.identifier, self.instance_prompt, self.class_prompts = words.values()
         self._flaw = identifier_flaw(self.identifier, self.class_noun or 'thing')
-        for flaw in ([self._flaw] if self._flaw else []) + [*_prompt_flaws(self.instance_prompt, class_prompt and self.class_prompts, self.identifier)]:
+        given_prompts = self.class_prompts if given[-1] else []
+        for flaw in filter(None, [self._flaw, *_prompt_flaws(self.instance_prompt, given_prompts, self.identifier)]):
             warnings.warn(bounded_message(flaw), stacklevel=4)
+
+    def _set_photos(self, instance_data, background):
+        self.folder, self.skipped = None, []    # None: images from memory
+        if isinstance(instance_data, (str, Path)):
+            self.folder = Path(instance_data).expanduser()
+            self.photos, self.skipped = load_photos(instance_data, background, 'instance_data')
+        else: self.photos = _given_images(instance_data, background)
+        self.images = [photo.image for photo in self.photos]
+
+    def _set_captions(self, captions):
+        names = [photo.name for photo in self.photos]
+        found, sources, warning = _find_captions(captions, self.folder, names, self.identifier)
+        if warning: warnings.warn(bounded_message(warning), stacklevel=3)
+        self.captions = [text or self.instance_prompt for text in found]
+        self._sources = [source if text else 'instance_prompt' for text, source in zip(found, sources)]
 
     @property
     def class_prompt(self)->str: return self.class_prompts[0]
 
+    @property
+    def is_bundled(self)->bool: return self.folder is None and self.name in SUBJECTS
+
     def __repr__(self):
         skipped = f', {len(self.skipped)} skipped' if self.skipped else ''
-        return f'Subject({self.name!r}: {self.instance_prompt!r}, {len(self.images)} pictures{skipped})'
+        return f'Subject({self.name!r}: {self.instance_prompt!r}, {len(self.images)} images{skipped})'
 
 # %% ../nbs/05_subject.ipynb #d4fbf799
 @patch
@@ -253,18 +280,39 @@ def prompt(self:Subject,
     with_identifier:bool=True,  # False: the class alone, for comparison
 )->str: # such as 'a photo of sks dog on the beach'
     "Write a prompt about the subject."
-    if template.count('{}') != 1: raise InputError(f"template={template!r}: needs one {{}} where the subject stands; such as 'a photo of {{}} on the beach'")
-    words = f'{self.identifier} {self.class_noun}'.strip() if with_identifier else f'{article(self.class_noun)} {self.class_noun}'
-    return template.replace('{}', words)
+    if template.count('{}') != 1:
+        raise InputError(f"template={template!r}: needs one {{}} where the subject stands; "
+                         "such as 'a photo of {} on the beach'")
+    before = self.identifier if with_identifier else article(self.class_noun)
+    return template.replace('{}', f'{before} {self.class_noun}'.strip())
 
 @patch(cls_method=True)
 def toyland(cls:Subject,
     name:str,               # one of `dreambooth_nb.toyland.SUBJECTS`
-    size:int=64,            # of the pictures, pixels
+    size:int=64,            # of the images, pixels
     identifier:str='sks',   # its name to be
 )->Subject:
-    "Get a bundled subject."
+    "Return a bundled subject."
     if name not in SUBJECTS:
         near = difflib.get_close_matches(str(name), SUBJECTS, 1)
-        raise InputError(f"subject={name!r}: is not bundled; {f'did you mean {near[0]}? ' if near else ''}choose one of {', '.join(SUBJECTS)}")
-    return cls([render(scene, size) for scene in subject_scenes(name)], SUBJECTS[name].class_noun, identifier, name)
+        suggestion = f'did you mean {near[0]}? ' if near else ''
+        raise InputError(f"subject={name!r}: is not bundled; {suggestion}choose one of {', '.join(SUBJECTS)}")
+    images = [render(scene, size) for scene in subject_scenes(name)]
+    return cls(images, SUBJECTS[name].class_noun, identifier, name)
+
+# %% ../nbs/05_subject.ipynb #9753715a
+@patch
+def settings(self:Subject,
+    images_dir:str|Path='instance_images', # where images that are not files will be, in a folder of the subject's name
+)->dict[str, str|bool|list[str]]: # by the names that `dreambooth_nb.config.TrainingConfig` has for them
+    "Describe the subject as an entry of a config."
+    words = dict(instance_prompt=self.instance_prompt, class_prompt=self.class_prompts)
+    if self.class_noun:
+        usual = subject_words(self.class_noun, self.identifier, None, None)
+        words = {name: value for name, value in words.items() if value != usual[name]}
+    words['identifier'] = self.identifier
+    if self.is_bundled:
+        is_usual = self.class_noun == SUBJECTS[self.name].class_noun
+        return dict(subject=self.name) | ({} if is_usual else dict(class_noun=self.class_noun)) | words
+    folder = self.folder or Path(images_dir)/self.name
+    return dict(instance_data_dir=str(folder), class_noun=self.class_noun or None) | words | self._reading

@@ -10,7 +10,7 @@ __all__ = ['RGB', 'PALETTE', 'CONTEXTS', 'PATTERNS', 'ACCESSORIES', 'CLASSES', '
 import random
 from dataclasses import dataclass
 
-from .core import InputError
+from .errors import InputError
 
 # %% ../nbs/01_toyland.ipynb #43a8a3c9
 RGB = tuple[int, int, int]
