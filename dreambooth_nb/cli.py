@@ -166,7 +166,8 @@ def run_demo(
     args:argparse.Namespace, # output_dir, subject, seed
 )->None:
     "Show DreamBooth on a bundled subject."
-    from dreambooth_nb.evaluation import demo, summary
+    from dreambooth_nb.evaluation import demo
+    from dreambooth_nb.report import summary
     report = demo(args.output_dir, args.subject, args.seed)
     folder = Path(args.output_dir)
     print(summary(report), f"wrote {folder/'demo.png'} and {folder/'report.json'}", sep='\n\n')
@@ -287,7 +288,7 @@ def run_tokens(
     args:argparse.Namespace, # model, count, class_noun, ask_model
 )->None:
     "List rare words that can name a subject."
-    from dreambooth_nb.pipeline import load_pipeline
+    from dreambooth_nb.opening import load_pipeline
     from dreambooth_nb.identifiers import find_identifiers
     pipeline = load_pipeline(args.model)
     found = find_identifiers(pipeline.tokenizer, args.count, pipeline if args.ask_model else None, args.class_noun)
@@ -348,8 +349,8 @@ def run_evaluate(
 )->None:
     "Measure what a model has learned."
     subject, networks = _whom(args), {name: getattr(args, name) for name in ('dino', 'clip', 'lpips') if getattr(args, name) is not None}
-    from dreambooth_nb.dreambench import evaluate
-    from dreambooth_nb.evaluation import photo_panel
+    from dreambooth_nb.evaluation import evaluate
+    from dreambooth_nb.measures import photo_panel
     panel = photo_panel(**{name: None if value == 'none' else value for name, value in networks.items()}) if networks else None
     report = evaluate(args.model, subject, args.output_dir, panel, num_images=args.num_images, seed=args.seed, guidance_scale=args.guidance_scale, num_inference_steps=args.num_inference_steps)
     for name, score in report['scores'].items(): print(f"{name:17} {score['mean']:7.3f}   95% interval {score['low']:.3f} to {score['high']:.3f}   {score['n']} pictures")
@@ -383,8 +384,9 @@ def _judged(subjects, model):
     "With the embedded model and one bundled subject, let the judge say which checkpoint is the best."
     from dreambooth_nb.toyland import SUBJECTS
     if model != 'toyland' or len(subjects) > 1 or subjects[0].name not in SUBJECTS: return None
-    from dreambooth_nb.evaluation import load_judge, validator
-    from dreambooth_nb.pipeline import load_pipeline
+    from dreambooth_nb.evaluation import validator
+    from dreambooth_nb.judge import load_judge
+    from dreambooth_nb.opening import load_pipeline
     return validator(subjects[0], load_judge(), load_pipeline())
 
 def run_train(

@@ -18,12 +18,14 @@ from PIL import Image
 
 from .config import load_config, subject_phrase, subject_settings, what_trains
 from .errors import InputError, one_line
+from .families import part_names
 from .files import usable_path
 from .generation import command_for, image_facts, learned_phrases, model_name
 from .markup import shell_command
-from .pipeline import MODELS, PARTS, PICKLES, TENSORS_SHA256
-from .pipeline import _check_folder, read_safetensors, safetensors_header
+from .opening import check_folder
+from .pipeline import MODELS
 from .run_folder import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
+from .tensor_files import PICKLES, TENSORS_SHA256, read_safetensors, safetensors_header
 
 # %% ../nbs/13a_describe.ipynb #1373af0d
 def _size(path):
@@ -83,7 +85,7 @@ def _describe_checkpoint(folder):
 
 def _describe_pipeline(folder):
     "Describe a diffusers folder."
-    _check_folder(folder, folder)
+    check_folder(folder, folder)
     unet, vae = _json(folder/'unet'/'config.json'), _json(folder/'vae'/'config.json')
     scheduler = _json(folder/'scheduler'/'scheduler_config.json')
     factor, size = 2**(len(vae['block_out_channels']) - 1), unet['sample_size']
@@ -93,7 +95,7 @@ def _describe_pipeline(folder):
         image_size=' x '.join(str(side*factor) for side in sides),
         scheduler=scheduler['_class_name'],
         prediction_type=scheduler.get('prediction_type', 'epsilon'),
-        parts={part: _size(folder/part) for part in PARTS if (folder/part).is_dir()})
+        parts={part: _size(folder/part) for part in part_names() if (folder/part).is_dir()})
     return 'a Stable Diffusion pipeline', facts, [_generate_command(folder)]
 
 def _last_row(path):

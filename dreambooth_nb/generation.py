@@ -86,7 +86,7 @@ def read_prompts(
 
 # %% ../nbs/13_generation.ipynb #36cc4fe3
 def learned_phrases(
-    model:str|Path, # as `dreambooth_nb.pipeline.load_pipeline` takes it
+    model:str|Path, # as `dreambooth_nb.opening.load_pipeline` takes it
 )->list[str]: # such as ['sks dog']; [] where nothing says what a model has learned
     "Read from a run's config.yaml, or from a checkpoint, what its subjects are called in prompts."
     folder = usable_path(model, 'model')
@@ -175,7 +175,7 @@ def image_facts(
 
 # %% ../nbs/13_generation.ipynb #ba803be3
 def model_name(
-    model:str|Path, # as `dreambooth_nb.pipeline.load_pipeline` takes it
+    model:str|Path, # as `dreambooth_nb.opening.load_pipeline` takes it
 )->str: # 'toyland', a hub id, or the last part of a path
     "Name a model without saying where on this machine it is."
     path = usable_path(model, 'model')

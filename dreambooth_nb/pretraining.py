@@ -28,9 +28,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .diffusion import min_snr_weights, per_sample_loss, training_target
-from .evaluation import ANSWERS, Judge, diversity, reading_accuracy, save_judge, truth
+from .evaluation import diversity
+from .judge import ANSWERS, Judge, reading_accuracy, save_judge, truth
 from .sampling import generate
-from .pipeline import save_pipeline
+from .saving import save_pipeline
 from .drawing import render
 from .toyland import (
     ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS, Look, caption, place,

@@ -389,7 +389,7 @@ def sample_batches(
 # %% ../nbs/04a_sampling.ipynb #b46dfbf5
 @delegates(Sampling)
 def generate_batches(
-    pipeline:DiffusionPipeline,         # from `dreambooth_nb.pipeline.load_pipeline`; stays as it is
+    pipeline:DiffusionPipeline,         # from `dreambooth_nb.opening.load_pipeline`; stays as it is
     prompt:str|list[str],               # what to show
     num_images:int=1,                   # per prompt
     seed:int=0,                         # image i of the result starts from the noise of seed + i
@@ -405,7 +405,7 @@ def generate_batches(
 
 @delegates(generate_batches)
 def generate(
-    pipeline:DiffusionPipeline,         # from `dreambooth_nb.pipeline.load_pipeline`; stays as it is
+    pipeline:DiffusionPipeline,         # from `dreambooth_nb.opening.load_pipeline`; stays as it is
     prompt:str|list[str],               # what to show
     num_images:int=1,                   # per prompt
     **kwargs,

@@ -29,109 +29,121 @@ def _mentions(
     text:str,       # a prompt
     identifier:str, # of the subject
 )->bool:
-    "Tell whether a text contains the identifier, as a word of its own."
+    "Check whether a text contains the identifier, as a word of its own."
     return re.search(rf'(?<!\w){re.escape(identifier)}(?!\w)', text, re.I) is not None
 
-def _text_of(path, argument='instance_data', most=10_000_000):
+def _text_of(path, most=10_000_000):
     "Read a small text file."
+    place = f'instance_data={path.parent}: {path.name}'
     try:
         if path.stat().st_size > most:
-            raise InputError(
-                f'{argument}={path.parent}: {path.name} has more than {most:,} bytes, which is no caption; '
-                'pass captions=False')
+            raise InputError(f'{place} has more than {most:,} bytes, which is not a caption; pass captions=False')
         return path.read_text(encoding='utf-8-sig')
     except (OSError, UnicodeDecodeError):
-        raise InputError(
-            f'{argument}={path.parent}: {path.name} cannot be read as UTF-8 text; '
-            'save it again, or pass captions=False') from None
+        raise InputError(f'{place} cannot be read as UTF-8 text; save it again, or pass captions=False') from None
 
 _METADATA = { # the lists of captions that Hugging Face's ImageFolder knows, and what a line of them looks like
     'metadata.jsonl': '{"file_name": "1.jpg", "text": "a photo of sks dog"}',
     'metadata.csv': '1.jpg,a photo of sks dog below file_name,text'}
 
 def _json_rows(text):
-    "The lines of a JSON lines file by their numbers; None for what is no JSON."
+    "Yield the lines of a JSON lines file with their numbers; None for what is not JSON."
     for n, line in enumerate(text.split('\n'), 1):
         if not line.strip(): continue
         try: yield n, json.loads(line)
         except (ValueError, RecursionError): yield n, None
 
 def _csv_rows(text):
-    "The rows of a table by their line numbers; None for what is none."
+    "Yield the rows of a table with their line numbers; None for what is not one."
     rows = csv.DictReader(StringIO(text, newline=''))
     try:
         if not {'file_name', 'text'} <= {*(rows.fieldnames or ())}: yield 1, None
         for row in rows: yield rows.line_num, row
     except csv.Error: yield rows.line_num + 1, None
 
+def _listed_captions(path):
+    "Read a list of captions: caption by file name."
+    rows, captions = _csv_rows if path.suffix == '.csv' else _json_rows, {}
+    for n, row in rows(_text_of(path)):
+        file, text = (row.get(key) for key in ('file_name', 'text')) if isinstance(row, dict) else (None, None)
+        place = f'instance_data={path.parent}: {path.name}, line {n}'
+        if not isinstance(file, str) or not isinstance(text, str):
+            raise InputError(f'{place} is not like {_METADATA[path.name]}; correct it, or pass captions=False')
+        if file in captions: raise InputError(f'{place} names {file} for the second time; delete one of the two')
+        captions[file] = ' '.join(text.split())
+    return captions
+
 def _metadata(
-    folder:Path, # of pictures
+    folder:Path, # of images
 )->tuple[str, dict[str, str]]: # the name of the list, '' if there is none; caption by file name
     "Read the captions of a data set."
-    found, captions = [name for name in _METADATA if (folder/name).is_file()], {}
+    found = [name for name in _METADATA if (folder/name).is_file()]
     if len(found) > 1:
-        raise InputError(
-            f'instance_data={folder}: has {" and ".join(found)}; '
-            'keep the right one, or pass captions=False')
-    for name in found:
-        for n, row in (_csv_rows if name.endswith('.csv') else _json_rows)(_text_of(folder/name)):
-            file, text = (row.get(key) for key in ('file_name', 'text')) if isinstance(row, dict) else (None, None)
-            wrong = f'instance_data={folder}: {name}, line {n}'
-            if not isinstance(file, str) or not isinstance(text, str):
-                raise InputError(f'{wrong} is not like {_METADATA[name]}; correct it, or pass captions=False')
-            if file in captions: raise InputError(f'{wrong} names {file} for the second time; delete one of the two')
-            captions[file] = ' '.join(text.split())
-    return ''.join(found), captions
+        raise InputError(f'instance_data={folder}: has {" and ".join(found)}; '
+                         'keep the right one, or pass captions=False')
+    return (found[0], _listed_captions(folder/found[0])) if found else ('', {})
 
 # %% ../nbs/05_subject.ipynb #e563facd
 def _caption_files(
-    folder:Path,        # with the pictures
-    names:list[str],    # of the pictures' files
-)->tuple[ # the captions, '' or None where there is none; which file each is from; what is odd
-    list[str|None], list[str], list[str]]:
-    "Find the captions that lie beside the pictures."
+    folder:Path,        # with the images
+    names:list[str],    # of the images' files
+)->tuple[list[str|None], list[str], list[str]]: # captions ('' or None: none), the file of each, what is odd
+    "Find the captions that are next to the images."
     (listing, listed), texts, sources = _metadata(folder), [], []
     for name in names:
-        beside = [f for ending in ('.txt', '.caption') if (f := folder/f'{Path(name).stem}{ending}').is_file()]
-        texts.append(' '.join(_text_of(beside[0]).split()) if beside else listed.get(name))
-        sources.append(beside[0].name if beside else f'{name} in {listing}')
+        own = [folder/f'{Path(name).stem}{ending}' for ending in ('.txt', '.caption')]
+        own = [path for path in own if path.is_file()]
+        texts.append(' '.join(_text_of(own[0]).split()) if own else listed.get(name))
+        sources.append(own[0].name if own else f'{name} in {listing}')
+    return texts, sources, _odd_listing(listing, listed, names, texts) + _unread(folder, {listing, *sources})
+
+def _odd_listing(listing, listed, names, texts):
+    "Say what a list of captions has that the folder does not."
     strange = [name for name in listed if name not in names]
     other = [name for name, text in zip(names, texts) if listed.get(name, text) != text]
-    said = [f'{listing} names files that are not among the pictures ({some_of(strange)})']*bool(strange)
-    said += [f'{listing} says something else than the file beside {some_of(other)}, which is used']*bool(other)
-    return texts, sources, said + _unread(folder, {listing, *sources})
+    said = [f'{listing} names files that are not among the images ({some_of(strange)})'] if strange else []
+    if other: said.append(f'{listing} differs from the file next to {some_of(other)}, which is used')
+    return said
 
 def _unread(folder, read):
     "Say which files of a folder look like captions and were not read."
-    texts = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in CAPTION_ENDINGS and p.name[0] != '.' and p.is_file()]
-    unread = [p.name for p in texts if p.name not in read and not p.name.lower().startswith(('readme', 'licen'))]
-    return [f"not read: {some_of(unread)}; "
-            "a caption is read from NAME.txt or NAME.caption beside NAME.jpg, "
-            f"or from {' or '.join(_METADATA)}"]*bool(unread)
+    texts = [path.name for path in sorted(folder.iterdir())
+             if path.suffix.lower() in CAPTION_ENDINGS and path.name[0] != '.' and path.is_file()]
+    unread = [name for name in texts if name not in read and not name.lower().startswith(('readme', 'licen'))]
+    return [f'not read: {some_of(unread)}; a caption is read from NAME.txt or NAME.caption next to NAME.jpg, '
+            f"or from {' or '.join(_METADATA)}"] if unread else []
 
 def _given_captions(captions, names):
     "Check captions that were given as a list."
-    if isinstance(captions, str) or not all(isinstance(c, str) for c in captions): raise InputError(f'captions={captions!r}: give a list of texts, one per picture')
-    if len(captions) != len(names): raise InputError(f"captions: {len(captions)} for {len(names)} pictures ({some_of(names)}); give one per picture")
-    if empty := [name for name, c in zip(names, captions) if not c.strip()]: raise InputError(f"captions: is empty for {some_of(empty)}; give a text that contains the identifier")
-    return [' '.join(c.split()) for c in captions], names, []
+    if isinstance(captions, str) or not all(isinstance(caption, str) for caption in captions):
+        raise InputError(f'captions={captions!r}: give a list of texts, one per image')
+    if len(captions) != len(names):
+        raise InputError(f'captions: {len(captions)} for {len(names)} images ({some_of(names)}); give one per image')
+    if empty := [name for name, caption in zip(names, captions) if not caption.strip()]:
+        raise InputError(f'captions: is empty for {some_of(empty)}; give a text that contains the identifier')
+    return [' '.join(caption.split()) for caption in captions], names, []
+
+def _missing_words(texts, sources, names, identifier):
+    "Say which captions lack the identifier, and which images lack a caption."
+    lacking = [source for text, source in zip(texts, sources) if text and not _mentions(text, identifier)]
+    none = [name for text, name in zip(texts, names) if not text]
+    total, said = len(names), []
+    if lacking: said.append(f'{len(lacking)} of {total} do not contain identifier={identifier!r} ({some_of(lacking)})')
+    if none and any(text is not None for text in texts):
+        said.append(f'{len(none)} of {total} images have none and receive the instance prompt ({some_of(none)})')
+    return said
 
 def _find_captions(
     captions:list[str]|bool|None,   # as `Subject` takes it
-    folder:Path|None,               # with the pictures
-    names:list[str],                # of the pictures
+    folder:Path|None,               # with the images
+    names:list[str],                # of the images
     identifier:str,                 # that each caption should contain
-)->tuple[list[str|None], list[str], str]: # one per picture, '' or None where there is none; where from; a warning, '' if all is well
+)->tuple[list[str|None], list[str], str]: # one per image ('' or None: none), where from, a warning or ''
     "Collect the captions and say, in one line, what is wrong with them."
     if captions is False or (captions is None and folder is None): return [None]*len(names), names, ''
     texts, sources, odd = _caption_files(folder, names) if captions is None else _given_captions(captions, names)
-    lacking = [source for text, source in zip(texts, sources) if text and not _mentions(text, identifier)]
-    none = [name for text, name in zip(texts, names) if not text]
-    said = [f'{len(lacking)} of {len(names)} do not contain identifier={identifier!r} ({some_of(lacking)})']*bool(lacking)
-    if any(text is not None for text in texts) and none:
-        said.append(f'{len(none)} of {len(names)} pictures have none and get the instance prompt ({some_of(none)})')
-    return texts, sources, (
-        f"captions: {'; '.join(said + odd)}; correct them, or pass captions=False" if said + odd else '')
+    said = _missing_words(texts, sources, names, identifier) + odd
+    return texts, sources, f"captions: {'; '.join(said)}; correct them, or pass captions=False" if said else ''
 
 # %% ../nbs/05_subject.ipynb #80639bd0
 def _given_images(images, background):
@@ -255,13 +267,13 @@ def check(self:Subject,
     "Warn of what only the model's tokenizer can tell; nothing that was said before."
     from dreambooth_nb.pipeline import truncated_text  # here, since a Subject alone needs no diffusers
     if not self._flaw: check_identifier(self.identifier, self.class_noun or 'thing', tokenizer)
-    texts = {'instance_prompt': self.instance_prompt} | dict(zip(self._sources, self.captions)) | {f'class_prompt {p!r}': p for p in self.class_prompts}
+    texts = {'instance_prompt': self.instance_prompt, **dict(zip(self._sources, self.captions)),
+             **{f'class_prompt {prompt!r}': prompt for prompt in self.class_prompts}}
     cut = [f'{name}: {lost!r}' for name, text in texts.items() if (lost := truncated_text(tokenizer, text))]
     if cut:
         warnings.warn(bounded_message(
-            f'{len(cut)} of {len(texts)} prompts have more than '
-            f'the {tokenizer.model_max_length - 2} tokens that the model reads; '
-            f'cut off is {some_of(cut)}; shorten them'), stacklevel=2)
+            f'{len(cut)} of {len(texts)} prompts have more than the {tokenizer.model_max_length - 2} tokens that '
+            f'the model reads; cut off is {some_of(cut)}; shorten them'), stacklevel=2)
 
 # %% ../nbs/05_subject.ipynb #f23372a1
 @patch
