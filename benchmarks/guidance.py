@@ -21,7 +21,7 @@ COLUMNS = 'device', 'threads', 'model', 'latents', 'batch', 'way', 'round', 'cpu
 def open_unet(model, device):
     "The UNet and a text's (tokens, width): the embedded one, or Stable Diffusion 1.5's with random weights."
     if model == 'toyland':
-        from dreambooth_nb.pipeline import load_pipeline
+        from dreambooth_nb.opening import load_pipeline
         return load_pipeline(device=device).unet, (24, 128)
     from training import stable_diffusion_parts, with_random_weights  # the script beside this one
     return with_random_weights(stable_diffusion_parts()['unet']).to(device), (77, 768)

@@ -278,7 +278,7 @@ def run_tokens(
     args:argparse.Namespace, # model, count, class_noun, ask_model
 )->None:
     "List rare words that can name a subject."
-    from dreambooth_nb.pipeline import load_pipeline
+    from dreambooth_nb.opening import load_pipeline
     from dreambooth_nb.identifiers import find_identifiers
     pipeline = load_pipeline(args.model)
     found = find_identifiers(pipeline.tokenizer, args.count, pipeline if args.ask_model else None, args.class_noun)
@@ -376,7 +376,7 @@ def _judged(subjects, model):
     if model != 'toyland' or len(subjects) > 1 or subjects[0].name not in SUBJECTS: return None
     from dreambooth_nb.evaluation import validator
     from dreambooth_nb.judge import load_judge
-    from dreambooth_nb.pipeline import load_pipeline
+    from dreambooth_nb.opening import load_pipeline
     return validator(subjects[0], load_judge(), load_pipeline())
 
 def run_train(

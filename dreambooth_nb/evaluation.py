@@ -30,7 +30,7 @@ from .generation import model_name
 from .guidance import generate
 from .judge import Judge, load_judge, toyland_panel
 from .measures import Embedder, Panel, photo_panel, summarise_scores
-from .pipeline import load_pipeline
+from .opening import load_pipeline
 from .prior import class_images
 from .protocol import Prompt, prompts
 from .report import demo_figure, report_page, summary

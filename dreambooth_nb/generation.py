@@ -42,7 +42,10 @@ from .markup import shell_command
 from .guidance import (
     SCHEDULERS, _batches, _draw, _inference, _picture_size, _sampler, _start, _Texts, _texts, _wishes,
     generate_batches, initial_noise, usual_batch)
-from .pipeline import MODELS, PARTS, PICKLES, TENSORS_SHA256, _check_folder, encode_images, read_safetensors, safetensors_header, truncated_text
+from .families import part_names
+from .opening import check_folder
+from .pipeline import MODELS, encode_images, truncated_text
+from .tensor_files import PICKLES, TENSORS_SHA256, read_safetensors, safetensors_header
 from .families import fingerprint
 from .photos import load_photo
 from .toyland import SUBJECTS
@@ -95,7 +98,7 @@ def _phrase(settings):
     return words if prompt is None or words in prompt else re.sub(r'^(an? )?(photo|picture|image|drawing) of ', '', prompt)
 
 def subject_phrases(
-    model:str|Path, # as `dreambooth_nb.pipeline.load_pipeline` takes it
+    model:str|Path, # as `dreambooth_nb.opening.load_pipeline` takes it
 )->list[str]: # such as ['sks dog']; [] where nothing says whom a model has learned
     "Read from a run's config.yaml, or from a checkpoint, what its subjects are called in prompts."
     folder = usable_path(model, 'model')
@@ -175,7 +178,7 @@ def picture_facts(
 
 # %% ../nbs/13_generation.ipynb #ba803be3
 def model_name(
-    model:str|Path, # as `dreambooth_nb.pipeline.load_pipeline` takes it
+    model:str|Path, # as `dreambooth_nb.opening.load_pipeline` takes it
 )->str: # 'toyland', a hub id, or the last part of a path
     "Name a model without saying where on this machine it lies."
     path = usable_path(model, 'model')
@@ -503,11 +506,11 @@ def _describe_checkpoint(folder):
 
 def _describe_pipeline(folder):
     "Of a diffusers folder."
-    _check_folder(folder, folder)
+    check_folder(folder, folder)
     unet, vae, scheduler = (_json(folder/part/name) for part, name in (('unet', 'config.json'), ('vae', 'config.json'), ('scheduler', 'scheduler_config.json')))
     factor, size = 2**(len(vae['block_out_channels']) - 1), unet['sample_size']
     facts = dict(kind=_json(folder/'model_index.json')['_class_name'], picture_size=' x '.join(str(s*factor) for s in ([size]*2 if isinstance(size, int) else size)), scheduler=scheduler['_class_name'],
-                 prediction_type=scheduler.get('prediction_type', 'epsilon'), parts={part: _size(folder/part) for part in PARTS if (folder/part).is_dir()})
+                 prediction_type=scheduler.get('prediction_type', 'epsilon'), parts={part: _size(folder/part) for part in part_names() if (folder/part).is_dir()})
     return 'a Stable Diffusion pipeline', facts, [_to_draw(folder)]
 
 def _last_row(path):

@@ -275,7 +275,7 @@ def usual_batch(
     return max(1, min(32, 4*64*64*pipeline.vae_scale_factor**2//(height*width)))
 
 def generate_batches(
-    pipeline:StableDiffusionPipeline,   # from `dreambooth_nb.pipeline.load_pipeline`; stays as it is
+    pipeline:StableDiffusionPipeline,   # from `dreambooth_nb.opening.load_pipeline`; stays as it is
     prompt:str|list[str],               # what to draw
     num_images:int=1,                   # per prompt
     seed:int=0,                         # picture i of the result starts from the noise of seed + i
@@ -304,7 +304,7 @@ def generate_batches(
 
 @delegates(generate_batches)
 def generate(
-    pipeline:StableDiffusionPipeline,   # from `dreambooth_nb.pipeline.load_pipeline`; stays as it is
+    pipeline:StableDiffusionPipeline,   # from `dreambooth_nb.opening.load_pipeline`; stays as it is
     prompt:str|list[str],               # what to draw
     num_images:int=1,                   # per prompt
     **kwargs,

@@ -31,7 +31,7 @@ from .diffusion import min_snr_weights, per_sample_loss, training_target
 from .evaluation import diversity
 from .judge import ANSWERS, Judge, reading_accuracy, save_judge, truth
 from .guidance import generate
-from .pipeline import save_pipeline
+from .saving import save_pipeline
 from .drawing import render
 from .toyland import (
     ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS, Look, caption, place,

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 
 from .errors import InputError
 from .files import file_sha256, replacing_file, replacing_folder, writable_folder
-from .pipeline import PARTS
+from .families import part_names
 
 try: import fcntl
 except ImportError: fcntl = None  # Windows
@@ -311,7 +311,7 @@ def claim_folder(
 
 # %% ../nbs/09a_run_folder.ipynb #71297c42
 _EARLIER = re.compile(r'[.]?(earlier-\d+)(?:[.]part)?')
-_MODEL = ('model_index.json', 'SHA256SUMS', *PARTS, 'pytorch_lora_weights.safetensors', 'learned_embeds.safetensors')     # what a finished run leaves
+_MODEL = ('model_index.json', 'SHA256SUMS', *part_names(), 'pytorch_lora_weights.safetensors', 'learned_embeds.safetensors')     # what a finished run leaves
 _RECORDS = ('config.yaml', 'metrics.csv', 'validation.csv', 'best.json')                # what any run leaves
 
 def _finish_moving(output_dir):

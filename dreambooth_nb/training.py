@@ -41,7 +41,9 @@ from .freezing import merge_trained, parameter_groups, select_trainable
 from .history import LOSSES, rows_before
 from .markup import markdown_code, markdown_text, shell_command
 from .memory import set_gradient_checkpointing
-from .pipeline import latent_distribution, load_pipeline, save_pipeline, tokenize
+from .opening import load_pipeline
+from .pipeline import latent_distribution, tokenize
+from .saving import save_pipeline
 from .prior import prior_preservation_loss
 from .run_folder import claim_folder
 from .subject import Subject
