@@ -41,7 +41,8 @@ def is_everyday(
     return len(pieces) == 1 and pieces[0][1] < EVERYDAY_RANK
 
 # %% ../nbs/05a_identifiers.ipynb #3d63219f
-_EXAMPLES = {'class_noun': 'the kind of thing that the photos show, such as dog', 'identifier': 'a rare word, such as sks'}
+_EXAMPLES = {'class_noun': 'the kind of thing that the photos show, such as dog',
+             'identifier': 'a rare word, such as sks'}
 
 def given_text(
     argument:str,   # what the user calls it
@@ -128,10 +129,10 @@ def article(
 def word_effect(
     pipeline,               # the model to ask; stays as it is
     words:list[str],        # candidates for an identifier
-    class_noun:str='dog',   # what they shall stand before
+    class_noun:str='dog',   # the noun that follows it
     num_steps:int=5,        # noise levels to look at
     num_images:int=2,       # at each, from seeds 0, 1 ...
-)->list[float]: # 0: the model does not hear the word; 1: its prediction changes by as much as it is large
+)->list[float]: # 0: the model does not react to the word; 1: its prediction changes by as much as it is large
     "Measure how much a word, put in the place of the article, changes what the UNet predicts."
     # here, since a Subject alone needs no diffusers
     from dreambooth_nb.sampling import Sampling, Start, TextConditions, denoise, inference_mode, initial_noise
