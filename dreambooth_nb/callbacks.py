@@ -29,7 +29,7 @@ from .core import generator_for, image_grid
 from .diffusion import per_sample_loss, training_target
 from .errors import InputError
 from .files import replacing_file
-from .guidance import generate
+from .sampling import generate
 from .history import LOSSES, write_rows
 from .photos import prepare
 from .run_folder import mark_best, prune_checkpoints
