@@ -30,10 +30,10 @@ from .diffusion import per_sample_loss
 from .errors import InputError
 from .families import networks, trainable_parts
 from .files import replacing_file
-from .guidance import generate
 from .history import LOSSES, write_table
 from .pipeline import with_parts
 from .run_folder import mark_best, prune_checkpoints
+from .sampling import generate
 from .trackers import log_image
 
 # after our own modules, whose import of diffusers is a quiet one

@@ -29,7 +29,7 @@ from .errors import InputError
 from .files import replacing_file, replacing_folder, writable_folder
 from .markup import markdown_code, markdown_text
 from .freezing import TokenRows, attach_lora, merge_trained, select_trainable
-from .guidance import generate
+from .sampling import generate
 from .opening import check_folder, load_pipeline, usable_device
 from .pipeline import StableDiffusionPipeline, check_dtype
 from .saving import CONFIGURATION, pack_configuration, save_pipeline
