@@ -221,7 +221,9 @@ def run_generate(
     if args.prompt is None and args.prompts_file is None: raise InputError('prompt=None: there is nothing to draw; give prompt, or prompts_file')
     if args.prompt is not None and args.prompts_file is not None: raise InputError(f'prompts_file={args.prompts_file}: prompt={args.prompt!r} is given too; choose one')
     if args.prompt is not None and not args.prompt.strip(): raise InputError(f"prompt={args.prompt!r}: is empty; say what to draw, such as 'a photo of a dog on the beach'")
-    from dreambooth_nb.generation import Job, fill_prompts, generate_to, learned_phrases, model_name, read_prompts
+    from dreambooth_nb.generation import (
+        Job, fill_prompts, generate_to, learned_phrases, read_prompts)
+    from dreambooth_nb.opening import model_name
     from dreambooth_nb.sampling import Sampling
     prompts = [args.prompt] if args.prompts_file is None else read_prompts(args.prompts_file)
     ends = [] if args.walk_to is None else [args.walk_to]
@@ -229,10 +231,11 @@ def run_generate(
     if not phrases and any('{}' in p for p in prompts + ends): phrases = learned_phrases(args.model)
     prompts, (walk_to,) = fill_prompts(prompts, phrases), fill_prompts(ends, phrases) or [None]
     job, sampling = Job(prompts, walk_to=walk_to, **_given(args, _JOB)), Sampling(**_given(args, _SAMPLING))
+    pipeline = _load(args)
     record = dict(model=model_name(args.model), revision=args.revision, variant=args.variant,
                   lora=args.lora and Path(args.lora).name, lora_scale=args.lora_scale)
     record = {name: value for name, value in record.items() if value not in (None, '')}
-    files = generate_to(_load(args), job, args.output_dir, sampling, record, args.batch_size)
+    files = generate_to(pipeline, job, args.output_dir, sampling, record, args.batch_size)
     print(f"wrote {files[0]}{f' ... {files[-1].name}' if files[1:] else ''} and {files[0].parent/'grid.png'}")
 
 def add_generate_flags(
