@@ -24,7 +24,7 @@ from dreambooth_nb.dreambench import nearer, twins
 from dreambooth_nb.protocol import as_asked, prompts
 from dreambooth_nb.evaluation import GUIDANCE_SCALE, diversity, prompt_fidelity, subject_fidelity
 from dreambooth_nb.judge import load_judge
-from dreambooth_nb.guidance import generate
+from dreambooth_nb.sampling import generate
 from dreambooth_nb.opening import load_pipeline
 from dreambooth_nb.saving import save_pipeline
 from dreambooth_nb.prior import class_images

@@ -26,8 +26,8 @@ from .drawing import render
 from .errors import InputError
 from .reopening import open_model
 from .files import replacing_file, usable_path, writable_folder
-from .generation import model_name
-from .guidance import generate
+from .opening import model_name
+from .sampling import generate
 from .judge import Judge, load_judge, toyland_panel
 from .measures import Embedder, Panel, photo_panel, summarise_scores
 from .opening import load_pipeline

@@ -41,7 +41,8 @@ def is_everyday(
     return len(pieces) == 1 and pieces[0][1] < EVERYDAY_RANK
 
 # %% ../nbs/05a_identifiers.ipynb #3d63219f
-_EXAMPLES = {'class_noun': 'the kind of thing that the photos show, such as dog', 'identifier': 'a rare word, such as sks'}
+_EXAMPLES = {'class_noun': 'the kind of thing that the photos show, such as dog',
+             'identifier': 'a rare word, such as sks'}
 
 def given_text(
     argument:str,   # what the user calls it
@@ -128,21 +129,26 @@ def article(
 def word_effect(
     pipeline,               # the model to ask; stays as it is
     words:list[str],        # candidates for an identifier
-    class_noun:str='dog',   # what they shall stand before
+    class_noun:str='dog',   # the noun that follows it
     num_steps:int=5,        # noise levels to look at
     num_images:int=2,       # at each, from seeds 0, 1 ...
-)->list[float]: # 0: the model does not hear the word; 1: its prediction changes by as much as it is large
+)->list[float]: # 0: the model does not react to the word; 1: its prediction changes by as much as it is large
     "Measure how much a word, put in the place of the article, changes what the UNet predicts."
-    from dreambooth_nb.guidance import _inference, _sampler, denoise, initial_noise  # here, since a Subject alone needs no diffusers
-    from dreambooth_nb.pipeline import encode_prompt
-    with _inference(pipeline):
-        unet, scheduler, noise = pipeline.unet, _sampler(pipeline, 'ddim', num_steps), initial_noise(pipeline, range(num_images))
-        def text(word): return encode_prompt(pipeline, [f'a photo of {word} {class_noun}']).to(unet.dtype).expand(num_images, -1, -1)
-        states, plain = [noise], text(article(class_noun))
-        denoise(unet, scheduler, noise, plain, guidance_scale=1, on_step=lambda i, t, latents: states.append(latents))
-        def predictions(cond): return torch.stack([unet(x.to(unet.dtype), t, cond).sample.float() for x, t in zip(states, scheduler.timesteps)])
+    # here, since a Subject alone needs no diffusers
+    from dreambooth_nb.sampling import Sampling, Start, TextConditions, denoise, inference_mode, initial_noise
+    from dreambooth_nb.sampling import make_scheduler, predictor, stack_conditions
+    sampling = Sampling(guidance_scale=1., num_inference_steps=num_steps, scheduler='ddim').resolve(pipeline)
+    scheduler = make_scheduler(pipeline, sampling.scheduler, num_steps)
+    predict, texts, noise = predictor(pipeline), TextConditions(pipeline), initial_noise(pipeline, range(num_images))
+    def conditions(word): return stack_conditions([texts[f'a photo of {word} {class_noun}']]*num_images)
+    states, plain = [noise], conditions(article(class_noun))
+    def predictions(cond):
+        return torch.stack([predict(x, t, cond).float() for x, t in zip(states, scheduler.timesteps)])
+    with inference_mode(pipeline):
+        denoise(predict, scheduler, Start(noise, plain), sampling, lambda i, t, latents: states.append(latents))
         base = predictions(plain)
-        return [((predictions(text(word)) - base).square().mean()/base.square().mean()).sqrt().item() for word in words]
+        change = [(predictions(conditions(word)) - base).square().mean() for word in words]
+        return [(c/base.square().mean()).sqrt().item() for c in change]
 
 # %% ../nbs/05a_identifiers.ipynb #878dedc4
 class Candidate(NamedTuple):

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from .diffusion import min_snr_weights, per_sample_loss, training_target
 from .evaluation import diversity
 from .judge import ANSWERS, Judge, reading_accuracy, save_judge, truth
-from .guidance import generate
+from .sampling import generate
 from .saving import save_pipeline
 from .drawing import render
 from .toyland import (
