@@ -18,7 +18,7 @@ from .config import TrainingConfig, instance_prompts
 from .errors import InputError
 from .families import part_names
 from .files import replacing_file, replacing_folder, usable_path
-from .guidance import generate
+from .sampling import generate
 from .history import read_history
 from .opening import check_folder, load_pipeline
 from .pipeline import DiffusionPipeline
@@ -73,7 +73,7 @@ def write_card(
     licence:str|None=None,              # None: that of the base, where it is known
     pipeline:DiffusionPipeline|None=None,   # generates; None: the folder's
     seed:int=0,                         # of the first image
-    **sampling,                         # how images are generated, as for `dreambooth_nb.guidance.generate`
+    **sampling,                         # how images are generated, as for `dreambooth_nb.sampling.generate`
 )->Path: # the card
     "Write README.md and images next to a model."
     folder = Path(folder)
