@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from .config import instance_prompts
 from .core import default_device
@@ -59,7 +58,7 @@ def _opened(model, base=None):
 
 # %% ../nbs/12_export.ipynb #0a432fe5
 def _kept_fingerprint(folder):
-    "The fingerprint of the base, as the last checkpoint of a run keeps it; None if there is none."
+    "Return the fingerprint of the base, as the last checkpoint of a run keeps it; None if there is none."
     if folder is None or not folder.is_dir(): return None
     is_checkpoint = (folder/'trainer_state').is_dir()
     checkpoints = [folder] if is_checkpoint else list_checkpoints(folder)
@@ -88,7 +87,7 @@ def _lora_of(model, base):
         "and an output_dir, or export the whole model as 'diffusers' or 'single-file'")
 
 def _kohya_facts(layers, config, title):
-    "What kohya's scripts and the web UIs read of a LoRA file."
+    "List what kohya's scripts and the web UIs read of a LoRA file."
     layer = next(iter(layers.values()))
     widths = [l.down.shape[1] for name, l in layers.items() if name.endswith('attn2.to_k')]
     version = {768: 'sd_v1', 1024: 'sd_v2'}.get(widths[0] if widths else 0)
@@ -149,11 +148,11 @@ def _check_export(model, format, output, lora, max_shard_size):
 def export(
     # a run, its folder, a pipeline, whatever `open_model` opens, or a LoRA file
     model:Run|DiffusionPipeline|str|Path,
-    format:str,                                 # a key of `FORMATS`
-    output:str|Path,                            # a folder for 'diffusers', otherwise a .safetensors file or the folder for it
-    dtype:torch.dtype|str|None=None,            # 'fp32', 'fp16', 'bf16'; None: as in memory, where a folder's weights are fp32
-    max_shard_size:str|None=None,               # for 'diffusers': cut larger files into shards of this size, such as '2GB'
-    lora:str|Path|None=None,                    # a LoRA file to be merged into the weights first
+    format:str,                         # a key of `FORMATS`
+    output:str|Path,                    # a folder for 'diffusers', otherwise a .safetensors file or the folder for it
+    dtype:torch.dtype|str|None=None,    # 'fp32', 'fp16', 'bf16'; None: as in memory, where a folder's weights are fp32
+    max_shard_size:str|None=None,       # for 'diffusers': cut larger files into shards of this size, such as '2GB'
+    lora:str|Path|None=None,            # a LoRA file to be merged into the weights first
     # of a LoRA file with kohya's names that is to be renamed, or of a checkpoint
     base:str|Path|DiffusionPipeline|None=None,
     # generate images for the card of 'diffusers'; None: where that takes seconds (a GPU, or a small model)

@@ -33,7 +33,7 @@ class LoraLayer(NamedTuple):
     alpha:float     # any scale, in units of 1/rank
 
 def _layer_name(family, part, name):
-    "A layer's full name, the same with and without an adapter in its place."
+    "Return a layer's full name, the same with and without an adapter in its place."
     return f"{part}.{family.tensor_name(part, name.replace('.base_layer', ''))}"
 
 def kohya_name(
@@ -118,7 +118,7 @@ def _part_alphas(metadata, path):
     return {part: facts[f'{part}.lora_alpha']/facts[f'{part}.r'] for part in parts if f'{part}.lora_alpha' in facts}
 
 def _made_for_another(path, why, metadata):
-    "The error for a LoRA that does not fit."
+    "Make the error for a LoRA that does not fit."
     base = metadata.get('ss_sd_model_name') or metadata.get('dreambooth_nb.base_name')
     named = f' ({base})' if base else ''
     return InputError(
@@ -150,7 +150,7 @@ def _file_tensors(path, allow_pickle):
         'get it as .safetensors, or pass allow_pickle=True')
 
 def _layer_names(keys, base, path, metadata):
-    "The full names of the layers that a file is for: key in the file -> name."
+    "Find the full names of the layers that a file is for: key in the file -> name."
     if base is None:
         if not any(key.startswith('lora_') for key in keys): return {key: key for key in keys}
         raise InputError(
@@ -164,7 +164,8 @@ def _layer_names(keys, base, path, metadata):
     return found
 
 def read_lora(
-    path:str|Path,                      # a .safetensors file with peft's or kohya's names, or the folder of a run that trained one
+    # a .safetensors file with peft's or kohya's names, or the folder of a run that trained one
+    path:str|Path,
     base:DiffusionPipeline|None=None,   # it must fit this; kohya's names can be read only with it
     allow_pickle:bool=False,            # read .pt, .bin too, their tensors alone
 )->tuple[dict[str, LoraLayer], dict[str, str]]: # by the layer's full name; the file's metadata
@@ -175,8 +176,10 @@ def read_lora(
     groups, scales = _grouped(tensors, path), _part_alphas(metadata, path)
     weights = {} if base is None else layer_weights(base)
     names = _layer_names(groups, base, path, metadata)
-    layers = {name: _layer(path, name, groups[key], weights.get(name), scales.get(name.partition('.')[0], 1.), metadata)
-              for key, name in names.items()}
+    layers = {}
+    for key, name in names.items():
+        scale = scales.get(name.partition('.')[0], 1.)
+        layers[name] = _layer(path, name, groups[key], weights.get(name), scale, metadata)
     return layers, metadata
 
 # %% ../nbs/12b_lora_files.ipynb #0f3039c9
