@@ -953,6 +953,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'dreambooth_nb.photos': { 'dreambooth_nb.photos.Photo': ('photos.html#photo', 'dreambooth_nb/photos.py'),
                                       'dreambooth_nb.photos._advice': ('photos.html#_advice', 'dreambooth_nb/photos.py'),
                                       'dreambooth_nb.photos._colour': ('photos.html#_colour', 'dreambooth_nb/photos.py'),
+                                      'dreambooth_nb.photos._count_images': ('photos.html#_count_images', 'dreambooth_nb/photos.py'),
                                       'dreambooth_nb.photos._damage': ('photos.html#_damage', 'dreambooth_nb/photos.py'),
                                       'dreambooth_nb.photos._eight_bits': ('photos.html#_eight_bits', 'dreambooth_nb/photos.py'),
                                       'dreambooth_nb.photos._files_of': ('photos.html#_files_of', 'dreambooth_nb/photos.py'),

@@ -20,11 +20,13 @@ from .errors import InputError, bounded_message
 def _entry_problem(entry, with_prior):
     "Say what one subject lacks, or None."
     photos = entry['instance_data_dir']
-    if entry['subject'] and photos: return f"instance_data_dir={photos}: subject={entry['subject']} is given too; choose one"
-    if not entry['subject'] and not photos:
+    if entry['subject']:
+        both = f"instance_data_dir={photos}: subject={entry['subject']} is given too; choose one"
+        return both if photos else None
+    if not photos:
         return ('instance_data_dir=None: an entry of subjects needs photos or a bundled subject; '
                 'give instance_data_dir or subject')
-    if entry['subject'] or entry['class_noun']: return None
+    if entry['class_noun']: return None
     if not entry['instance_prompt']:
         return (f'class_noun=None: nothing says what the photos in {photos} show; '
                 'give class_noun, such as dog, or instance_prompt')
@@ -51,7 +53,8 @@ def _subject_problems(config):
     entries = subject_settings(config)
     for name, what in (('subject', 'one subject twice'), ('identifier', 'one word for two subjects')):
         used = [entry[name] for entry in entries if entry[name] is not None]
-        for twice in [word for word in used if used.count(word) > 1][:1]: yield f'{name}={twice}: {what}; give each its own'
+        twice = [word for word in used if used.count(word) > 1]
+        if twice: yield f'{name}={twice[0]}: {what}; give each its own'
     for entry in entries:
         if problem := _entry_problem(entry, config.with_prior_preservation): yield problem
 

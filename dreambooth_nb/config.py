@@ -360,10 +360,9 @@ def subject_settings(
     config:TrainingConfig, # any
 )->list[dict[str, Any]]: # one per subject, each with all settings of a subject
     "List the subjects of a config."
-    if config.subjects is not None:
-        usual = {name: setting_default(name) for name in SUBJECT_SETTINGS}
-        return [usual | entry for entry in config.subjects]
-    top = {name: getattr(config, name) for name in SUBJECT_SETTINGS}
+    usual = {name: setting_default(name) for name in SUBJECT_SETTINGS}
+    if config.subjects is not None: return [usual | entry for entry in config.subjects]
+    top = usual | top_subject(config)
     if isinstance(config.subject, list):
         words = [config.identifier, *(word for word in IDENTIFIERS if word != config.identifier)]
         return [top | dict(subject=name, identifier=word) for name, word in zip(config.subject, words)]

@@ -118,14 +118,17 @@ def rare_words(
         found.append((word, number))
     return sorted(found, key=lambda pair: -pair[1])
 
-# %% ../nbs/05a_identifiers.ipynb #95600d4f
+# %% ../nbs/05a_identifiers.ipynb #bb2e7eab
+_VOWEL = re.compile(r'[aeiou]|hour|heir|honest', re.I)
+_CONSONANT_ALL_THE_SAME = re.compile(r'uni(?!n)|us[ae]|eu|one\b|once\b|ewe', re.I)
+
 def article(
     noun:str, # such as 'stuffed animal'
 )->str: # 'a' or 'an'
     "Choose the article by sound: an hourglass, a unicorn."
-    vowel = re.match(r'[aeiou]|hour|heir|honest', noun, re.I) and not re.match(r'uni(?!n)|us[ae]|eu|one\b|once\b|ewe', noun, re.I)
-    return 'an' if vowel else 'a'
+    return 'an' if _VOWEL.match(noun) and not _CONSONANT_ALL_THE_SAME.match(noun) else 'a'
 
+# %% ../nbs/05a_identifiers.ipynb #95600d4f
 def word_effect(
     pipeline,               # the model to ask; stays as it is
     words:list[str],        # candidates for an identifier
