@@ -20,9 +20,9 @@ from .config import load_config, subject_phrase, subject_settings, what_trains
 from .errors import InputError, one_line
 from .families import part_names
 from .files import usable_path
-from .generation import command_for, image_facts, learned_phrases, model_name
+from .generation import command_for, image_facts, learned_phrases
 from .markup import shell_command
-from .opening import check_folder
+from .opening import check_folder, model_name
 from .pipeline import MODELS
 from .run_folder import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
 from .tensor_files import PICKLES, TENSORS_SHA256, read_safetensors, safetensors_header
@@ -157,6 +157,11 @@ def _kind_of_weights(names):
         if any(re.match(pattern, name) for name in names): return found
     return 'a file of weights that this package does not know', None
 
+def _rank(shapes):
+    "The ranks of the LoRA layers in a file; '' if it has none."
+    ranks = {shape[0] for name, shape in shapes.items() if re.search(r'lora_A|lora[._]down', name)}
+    return ', '.join(map(str, sorted(ranks)))
+
 def _describe_weights(path):
     "Describe a safetensors file by its header; a file of this package must also be as it was written."
     tensors, said = safetensors_header(path, 'path')
@@ -167,9 +172,8 @@ def _describe_weights(path):
         tensors=len(shapes),
         elements=f'{sum(shape.numel() for shape in shapes.values()):,}',
         type=', '.join(sorted({dtype for _, dtype in tensors.values()})),
-        size=_size(path))
-    ranks = sorted({shape[0] for name, shape in shapes.items() if re.search(r'lora_A|lora[._]down', name)})
-    if ranks: facts |= dict(rank=', '.join(map(str, ranks)))
+        size=_size(path),
+        rank=_rank(shapes))
     facts |= {k: v for k, v in said.items() if k != 'format' and len(v) < 200}
     return kind, facts, [use(path)] if use else []
 
@@ -179,7 +183,8 @@ _IMAGES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif', '.tif', '.tiff')
 def _is_run(folder):
     "Check whether a folder is the output of `dreambooth train`."
     if not (folder/'config.yaml').is_file(): return False
-    return any((folder/name).exists() for name in ('metrics.csv', 'model_index.json')) or any(folder.glob('checkpoint-*'))
+    written = [folder/'metrics.csv', folder/'model_index.json', *folder.glob('checkpoint-*')]
+    return any(path.exists() for path in written)
 
 def _describe_images(folder, count):
     "Describe a folder of images: class images, generated ones, or photos."
@@ -205,7 +210,8 @@ def _describe_folder(folder):
         use = [shell_command('dreambooth', 'info', folder/name) for name in earlier]
         return 'a folder of earlier runs', dict(earlier_runs=', '.join(earlier)), use
     raise InputError(
-        f'path={folder}: is a folder, but not a run, checkpoint or pipeline, and no images are in it; give one of those')
+        f'path={folder}: is a folder, but not a run, checkpoint or pipeline, and no images are in it; '
+        'give one of those')
 
 # %% ../nbs/13a_describe.ipynb #08a150f4
 def _describe_place(place, path):

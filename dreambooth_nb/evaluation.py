@@ -26,7 +26,7 @@ from .drawing import render
 from .errors import InputError
 from .export import open_model
 from .files import replacing_file, usable_path, writable_folder
-from .generation import model_name
+from .opening import model_name
 from .sampling import generate
 from .judge import Judge, load_judge, toyland_panel
 from .measures import Embedder, Panel, photo_panel, summarise_scores

@@ -435,4 +435,4 @@ def model_name(
 )->str:
     "Return a model's name for others: a hub id and 'toyland' as they are, of a path the last part."
     is_path = Path(model).expanduser().exists() or not re.fullmatch(r'[\w.-]+(/[\w.-]+)?', str(model))
-    return Path(model).name if is_path and str(model) != 'toyland' else str(model)
+    return Path(model).expanduser().resolve().name if is_path and str(model) != 'toyland' else str(model)
