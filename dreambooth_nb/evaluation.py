@@ -104,6 +104,12 @@ def _by_prompt(score, images, *rest):
     values = score(sum(images.values(), []), *rest)
     return list(values.split([len(part) for part in images.values()]))
 
+def _prompt_scores(panel, images, asked):
+    "Return the prompt fidelity of the images whose prompts are asked about, by prompt."
+    images = {prompt: images[prompt] for prompt in asked}
+    each = [asked[prompt] for prompt, part in images.items() for _ in part]
+    return _by_prompt(partial(prompt_fidelity, panel), images, each) if each else []
+
 def paper_scores(
     panel:Panel,                                # who measures
     images:dict[str, list[Image.Image]],        # prompt -> its images, all of the subject
@@ -112,16 +118,15 @@ def paper_scores(
     asked:dict[str, dict[str, str]]|None=None,  # prompt -> what the judge must read; None: CLIP-T with the prompt
 )->dict[str, Tensor|list[Tensor]]: # measure -> (k,) for each prompt; pres: (n,); div: (k, k) for each prompt; real
     "Measure images as the paper does; one value per image, so that intervals and differences can be taken."
-    wanted = {p: p for p in images} if asked is None else {p: asked[p] for p in images if p in asked}
-    read = {p: images[p] for p in wanted}
-    scores = dict(subject_fidelity=_by_prompt(partial(subject_fidelity, panel, references=references), images))
-    if len(references) > 1: scores['real'] = [_cosines(panel.subject, references)]
-    if asked is None: scores['clip_i'] = _by_prompt(partial(subject_fidelity, panel.words, references=references), images)
-    if any(read.values()):
-        each = [wanted[p] for p, part in read.items() for _ in part]
-        scores['prompt_fidelity'] = _by_prompt(partial(prompt_fidelity, panel, asked=each), read)
-    if len(of_class): scores['pres'] = subject_fidelity(panel, of_class, references)
-    if panel.perception is not None: scores['div'] = [distances(panel, part) for part in images.values() if len(part) > 1]
+    likeness, read = partial(subject_fidelity, references=references), asked is not None
+    wanted = {p: asked[p] if read else p for p in images if not read or p in asked}
+    scores = dict(
+        subject_fidelity=_by_prompt(partial(likeness, panel), images),
+        real=[_cosines(panel.subject, references)] if len(references) > 1 else [],
+        clip_i=[] if read else _by_prompt(partial(likeness, panel.words), images),
+        prompt_fidelity=_prompt_scores(panel, images, wanted),
+        pres=likeness(panel, of_class) if of_class else [],
+        div=[distances(panel, part) for part in images.values() if panel.perception and len(part) > 1])
     return {name: values for name, values in scores.items() if len(values)}
 
 # %% ../nbs/11_evaluation.ipynb #b00c3fb7
@@ -219,19 +224,15 @@ def score_protocol(
     raw = paper_scores(panel, images, of_class, references, asked)
     each = [dict(subject_fidelity=likeness, prompt_fidelity=right)
             for likeness, right in zip(raw['subject_fidelity'], raw['prompt_fidelity'])]
-    kinds = {}
-    for p, scores in zip(protocol, each):
+    rows, kinds = [], {}
+    for text, p, scores in zip(images, protocol, each):
+        means = {name: round(values.mean().item(), 4) for name, values in scores.items()}
+        rows.append(dict(prompt=text, kind=p.kind, **means))
         for name, values in scores.items(): kinds.setdefault(p.kind, {}).setdefault(name, []).append(values)
-    rows = [dict(prompt=text, kind=p.kind, **{name: round(values.mean().item(), 4) for name, values in scores.items()})
-            for text, p, scores in zip(images, protocol, each)]
-    return dict(scores=summarise_scores(raw), kinds={k: summarise_scores(v) for k, v in kinds.items()}, prompts=rows)
+    kinds = {kind: summarise_scores(scores) for kind, scores in kinds.items()}
+    return dict(scores=summarise_scores(raw), kinds=kinds, prompts=rows)
 
 # %% ../nbs/11_evaluation.ipynb #4cb0b10f
-def _is_bundled(subject):
-    "Check whether a subject is one of Toyland's, whose look is known."
-    look = SUBJECTS.get(subject.name)
-    return look is not None and subject.folder is None and subject.class_noun == look.class_noun
-
 def _config_of(model):
     "Return the settings that a model was trained with, or None."
     folder = usable_path(model, 'model')
@@ -270,12 +271,12 @@ def _pipeline_and_name(model):
 
 def _protocol_of(subject):
     "Return the 25 prompts about a subject."
-    pattern = SUBJECTS[subject.name].pattern if _is_bundled(subject) else 'plain'
+    pattern = SUBJECTS[subject.name].pattern if subject.is_bundled else 'plain'
     return prompts(subject.class_noun or 'thing', pattern)
 
 def _references_of(subject):
     "Return real images to compare with: of a bundled subject ones that no training sees, otherwise its own."
-    if not _is_bundled(subject): return subject.images
+    if not subject.is_bundled: return subject.images
     return [render(scene, subject.images[0].width) for scene in subject_scenes(subject.name, 25)[5:]]
 
 def _write(folder, name, text):
@@ -306,7 +307,7 @@ def evaluate(
     if not isinstance(num_images, int) or num_images < 2:
         raise InputError(
             f'num_images={num_images}: diversity needs at least 2 images of each prompt; the paper takes 4')
-    bundled = _is_bundled(subject)
+    bundled = subject.is_bundled
     if panel is None: panel = toyland_panel() if bundled else photo_panel()
     if guidance_scale is None: guidance_scale = GUIDANCE_SCALE if bundled else 7.5
     protocol = list(protocol or _protocol_of(subject))
