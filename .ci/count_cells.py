@@ -10,7 +10,8 @@ from nbdev.test import nb_test_cells
 log, status = Path(sys.argv[1]).read_text(encoding='utf-8', errors='replace'), int(sys.argv[2])
 _, _, ending = log.partition('nbdev Tests Failed On The Following Notebooks:')
 failed_notebooks = set(re.findall(r'^\s*(\S+\.ipynb)\s*$', ending, re.M))
-stopped_at = {Path(name).name: int(cell) for name, cell in re.findall(r' in (\S+\.ipynb):\n=+\n\nWhile Executing Cell #(\d+)', log)}
+stops = re.findall(r' in (\S+\.ipynb):\n=+\n\nWhile Executing Cell #(\d+)', log)
+stopped_at = {Path(name).name: int(cell) for name, cell in stops}
 
 passed = failed = skipped = 0
 for path in sorted(nbglob(as_path=True)):

@@ -1,4 +1,4 @@
-"""A short run through all that depends on other libraries: `python .ci/smoke.py`, under a minute, loud when something fails.
+"""Run through all that depends on other libraries: `python .ci/smoke.py`, under a minute, loud when something fails.
 
 CI runs it with the newest versions of everything and with the lowest ones that settings.ini allows.
 """
@@ -18,26 +18,26 @@ from dreambooth_nb.export import export
 LIBRARIES = ('torch', 'numpy', 'diffusers', 'transformers', 'tokenizers', 'accelerate', 'peft', 'lightning', 'fastcore')
 
 
-def draw(pipeline):
-    "One picture, as numbers."
+def generate_one(pipeline):
+    "Generate one image, as numbers."
     image, = generate(pipeline, 'a photo of sks dog', num_inference_steps=2, progress=False)
     return np.asarray(image, int)
 
 
 def check_formats(run, folder):
-    "Export a run in every format, and open each file again: the same picture, but for rounding."
-    expected, base = draw(run.pipeline), draw(load_pipeline(device='cpu'))
+    "Export a run in every format, and open each file again: the same image, but for rounding."
+    expected, base = generate_one(run.pipeline), generate_one(load_pipeline(device='cpu'))
     assert abs(expected - base).max() > 10, 'the LoRA has learned nothing'
     for format in ('diffusers', 'single-file', 'lora', 'lora-kohya'):
         path = export(run, format, folder/format, with_pictures=False)
         opened = load_lora(load_pipeline(device='cpu'), path) if 'lora' in format else load_pipeline(path, device='cpu')
-        apart = abs(draw(opened) - expected).max()
+        apart = abs(generate_one(opened) - expected).max()
         print(f'{format}: {apart} grey levels apart')
-        assert apart <= 1, f'{format}: the picture is another one'
+        assert apart <= 1, f'{format}: the image is another one'
 
 
 def check_command(folder):
-    "The command, with settings from a file, the logger and class images."
+    "Run the command, with settings from a file, the logger and class images."
     (folder/'run.yaml').write_text('max_train_steps: 2\ntrain_batch_size: 1\nwith_prior_preservation: true\n')
     flags = '--num_class_images 2 --report_to tensorboard --output_dir'.split()
     program = [sys.executable, '-m', 'dreambooth_nb']
@@ -53,8 +53,8 @@ if __name__ == '__main__':
     warnings.simplefilter('ignore', ResourceWarning)
     with tempfile.TemporaryDirectory() as tmp:
         folder = Path(tmp)
-        run = train(Subject.toyland('teal_dog'), output_dir=folder/'lora', trainable='lora', learning_rate=2e-3, max_train_steps=10,
-                    with_prior_preservation=False, progress=False)
+        run = train(Subject.toyland('teal_dog'), output_dir=folder/'lora', trainable='lora', learning_rate=2e-3,
+                    max_train_steps=10, with_prior_preservation=False, progress=False)
         check_formats(run, folder)
         check_command(folder)
     print('all of it works')

@@ -25,8 +25,9 @@ from dreambooth_nb.dreambench import lookalikes, relative_likeness
 from dreambooth_nb.protocol import as_asked, prompts
 from dreambooth_nb.evaluation import GUIDANCE_SCALE, diversity, prompt_fidelity, subject_fidelity
 from dreambooth_nb.judge import load_judge
-from dreambooth_nb.guidance import generate
-from dreambooth_nb.pipeline import load_pipeline, save_pipeline
+from dreambooth_nb.sampling import generate
+from dreambooth_nb.opening import load_pipeline
+from dreambooth_nb.saving import save_pipeline
 from dreambooth_nb.prior import class_images
 from dreambooth_nb.subject import Subject
 from dreambooth_nb.drawing import render

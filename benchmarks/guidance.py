@@ -21,7 +21,7 @@ COLUMNS = 'device', 'threads', 'model', 'latents', 'batch', 'way', 'round', 'cpu
 def open_unet(model, device):
     "The UNet and a text's (tokens, width): the embedded one, or Stable Diffusion 1.5's with random weights."
     if model == 'toyland':
-        from dreambooth_nb.pipeline import load_pipeline
+        from dreambooth_nb.opening import load_pipeline
         return load_pipeline(device=device).unet, (24, 128)
     from training import stable_diffusion_parts, with_random_weights  # the script beside this one
     return with_random_weights(stable_diffusion_parts()['unet']).to(device), (77, 768)
@@ -31,9 +31,12 @@ def prediction(unet, text, size, batch):
     import torch
     from dreambooth_nb.guidance import predict_noise
     generator = torch.Generator().manual_seed(0)
-    latents, cond, uncond = (torch.randn(batch, *shape, generator=generator).to(unet.device) for shape in ((4, size, size), text, text))
+    def noise(*shape): return torch.randn(batch, *shape, generator=generator).to(unet.device)
+    latents, cond, uncond = noise(4, size, size), dict(text=noise(*text)), dict(text=noise(*text))
+    timestep = torch.tensor(500, device=unet.device)
+    def ask(latents, timestep, conditions): return unet(latents, timestep, conditions['text']).sample
     @torch.inference_mode()
-    def predict(way): return predict_noise(unet, latents, torch.tensor(500, device=unet.device), cond, uncond, 7.5, sequential=WAYS[way]).cpu()
+    def predict(way): return predict_noise(ask, latents, timestep, cond, uncond, 7.5, sequential=WAYS[way]).cpu()
     return predict
 
 def measure_time(model, size, batch, rounds, threads, device):

@@ -23,8 +23,8 @@ from dreambooth_nb.core import image_grid
 from dreambooth_nb.protocol import prompts
 from dreambooth_nb.evaluation import GUIDANCE_SCALE
 from dreambooth_nb.judge import load_judge
-from dreambooth_nb.guidance import generate
-from dreambooth_nb.pipeline import load_pipeline
+from dreambooth_nb.sampling import generate
+from dreambooth_nb.opening import load_pipeline
 from dreambooth_nb.pretraining import encode_dataset, make_dataset, psnr, score, train_autoencoder, train_diffusion
 from dreambooth_nb.subject import Subject
 from dreambooth_nb.toyland import CLASSES, SUBJECTS

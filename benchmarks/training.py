@@ -59,7 +59,7 @@ def prepare(
 )->None:
     "Write what all contestants open; class pictures are soft colours, since speed does not depend on what they show."
     import numpy as np
-    from dreambooth_nb.pipeline import load_pipeline
+    from dreambooth_nb.opening import load_pipeline
     from dreambooth_nb.subject import Subject
     from diffusers import StableDiffusionPipeline
     from PIL import Image

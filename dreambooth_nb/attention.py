@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['attention_probabilities', 'AttentionRecorder', 'word_tokens', 'AttentionMaps', 'attention_maps', 'attention_figure',
-           'picture_attention_maps', 'true_mask', 'pointing', 'intersection_over_union', 'best_threshold']
+           'image_attention_maps', 'true_mask', 'pointing', 'intersection_over_union', 'best_threshold']
 
 # %% ../nbs/15_attention.ipynb #1c14a773
 import math
@@ -20,36 +20,41 @@ from fastcore.meta import delegates
 from PIL import Image
 from torch import Tensor
 
-from .core import generator_for
+from .core import generator_for, to_tensor
 from .errors import InputError
-from .diffusion import training_scheduler
-from .guidance import _inference, _texts, generate_batches
-from .pipeline import encode_images
 from .drawing import RENDERERS, Brush
+from .families import denoiser_of, family_of
+from .objectives import objective_of
+from .pipeline import DiffusionPipeline, UNet2DConditionModel
+from .sampling import TextConditions, generate_batches, inference_mode, stack_conditions
 from .toyland import Scene
 
 # after our own modules, whose import of diffusers is a quiet one
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from transformers import CLIPTokenizer
 
 # %% ../nbs/15_attention.ipynb #44aedd74
 def attention_probabilities(
     attn:Attention,                 # a cross-attention layer, with or without LoRA
-    hidden_states:Tensor,           # (b,places,channels), what the layer gets of the picture
+    hidden_states:Tensor,           # (b,places,channels), what the layer receives of the image
     encoder_hidden_states:Tensor,   # (b,tokens,width), and of the prompt
 )->Tensor: # (b,heads,places,tokens); sums to 1 over the tokens
     "Compute how much each place listens to each token."
     if attn.norm_cross: encoder_hidden_states = attn.norm_encoder_hidden_states(encoder_hidden_states)
-    query, key = attn.head_to_batch_dim(attn.to_q(hidden_states)), attn.head_to_batch_dim(attn.to_k(encoder_hidden_states))
+    query = attn.head_to_batch_dim(attn.to_q(hidden_states))
+    key = attn.head_to_batch_dim(attn.to_k(encoder_hidden_states))
     return attn.get_attention_scores(query, key).unflatten(0, (-1, attn.heads))
 
 def _layer_size(places, height, width):
-    "The height and width of a layer that sees so many places of latents of this size; each level halves, rounding up."
+    "Height and width of a layer that sees so many places of latents of this size; each level halves, rounding up."
     while height*width > max(places, 1): height, width = math.ceil(height/2), math.ceil(width/2)
     return height, width
 
 # %% ../nbs/15_attention.ipynb #0b1d79d9
+def _argument(args, kwargs, place, name):
+    "An argument of a call, given by place or by name."
+    return args[place] if place < len(args) else kwargs.get(name)
+
 class AttentionRecorder:
     "While entered, average a UNet's cross-attention over heads, layers and forwards. The UNet computes as ever."
     def __init__(self,
@@ -57,35 +62,44 @@ class AttentionRecorder:
         states:Tensor,              # (k,tokens,width), the prompts to record; rows with any other are left out
         layers:str='',              # a regular expression that finds the names of the layers to record; '': all
     ):
+        if not isinstance(unet, UNet2DConditionModel):
+            raise InputError(f'unet: is a {type(unet).__name__}; attention is recorded in UNets with cross-attention only')
         self.unet, self.states, self.handles = unet, states, []
+        self.total, self.count = None, 0
         crossing = {name: m for name, m in unet.named_modules() if isinstance(m, Attention) and m.is_cross_attention}
         self.layers = [m for name, m in crossing.items() if re.search(layers, name)]
-        if not self.layers: raise InputError(f"layers={layers!r}: finds none of the cross-attention layers; they are {', '.join(crossing) or 'none'}")
-        self.total, self.count = None, 0
+        if not self.layers:
+            raise InputError(
+                f'layers={layers!r}: finds none of the cross-attention layers; '
+                f"they are {', '.join(crossing) or 'none'}")
 
     def _begin(self, unet, args, kwargs):
         "Note the size of the latents, and which rows are wanted."
-        latents, states = (kwargs.get(name, args[i] if i < len(args) else None) for i, name in ((0, 'sample'), (2, 'encoder_hidden_states')))
-        self.size = tuple(latents.shape[-2:])
-        self.rows = torch.stack([(states == one).flatten(1).all(1) for one in self.states.to(states)]).any(0).nonzero()[:, 0]
+        states = _argument(args, kwargs, 2, 'encoder_hidden_states')
+        self.size = tuple(_argument(args, kwargs, 0, 'sample').shape[-2:])
+        wanted = torch.stack([(states == one).flatten(1).all(1) for one in self.states.to(states)])
+        self.rows = wanted.any(0).nonzero()[:, 0]
 
     @torch.no_grad()
     def _listen(self, attn, args, kwargs, output):
         "Add one layer's maps."
         if not len(self.rows): return
-        maps = attention_probabilities(attn, args[0][self.rows], kwargs['encoder_hidden_states'][self.rows]).float().mean(1).mT
-        maps = F.interpolate(maps.unflatten(2, _layer_size(maps.shape[2], *self.size)), self.size, mode='bilinear')
+        words = kwargs['encoder_hidden_states'][self.rows]
+        maps = attention_probabilities(attn, args[0][self.rows], words).float().mean(1).mT
+        maps = maps.unflatten(2, _layer_size(maps.shape[2], *self.size))
+        maps = F.interpolate(maps, self.size, mode='bilinear')
         self.total, self.count = maps if self.total is None else self.total + maps, self.count + 1
 
     def take(self)->Tensor: # (b,tokens,h,w) at the latents' size, float32, CPU; sums to 1 over the tokens
-        "Give the mean of what was recorded, and begin anew."
+        "Return the mean of what was recorded, and start again."
         if not self.count: raise InputError('nothing was recorded: the UNet was not run with these prompts')
         mean = (self.total/self.count).cpu()
         self.total, self.count = None, 0
         return mean
 
     def __enter__(self):
-        self.handles = [self.unet.register_forward_pre_hook(self._begin, with_kwargs=True)] + [m.register_forward_hook(self._listen, with_kwargs=True) for m in self.layers]
+        self.handles = [m.register_forward_hook(self._listen, with_kwargs=True) for m in self.layers]
+        self.handles.append(self.unet.register_forward_pre_hook(self._begin, with_kwargs=True))
         return self
 
     def __exit__(self, *error):
@@ -94,11 +108,11 @@ class AttentionRecorder:
 # %% ../nbs/15_attention.ipynb #f89173cb
 def word_tokens(
     tokenizer:CLIPTokenizer,    # of the pipeline
-    prompt:str,                 # any
+    prompt:str,                 # read as far as the model reads it
 )->list[tuple[str, list[int]]]: # each word, as the tokenizer reads it, with the places of its tokens
-    "Tell which tokens make up which word."
-    ids, words, start = tokenizer(prompt, truncation=True, max_length=tokenizer.model_max_length).input_ids, [], 1
-    end = len(ids) - 1  # the first and the last say where the text starts and ends
+    "List which tokens make up which word."
+    ids = tokenizer(prompt, truncation=True, max_length=tokenizer.model_max_length).input_ids
+    words, start, end = [], 1, len(ids) - 1     # the first and the last say where the text starts and ends
     for i in range(1, end):
         if not tokenizer.convert_ids_to_tokens(ids[i]).endswith('</w>') and i + 1 < end: continue
         words.append((tokenizer.decode(ids[start:i + 1]).strip(), list(range(start, i + 1))))
@@ -113,40 +127,51 @@ def _own_scale(maps):
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    "One picture, and where in it each token of its prompt was listened to."
-    image:Image.Image                   # the picture
+    "One image, and where in it each token of its prompt was listened to."
+    image:Image.Image                   # what is looked at
     prompt:str                          # its words
     words:list[tuple[str, list[int]]]   # from `word_tokens`
     maps:Tensor                         # (tokens,h,w), sums to 1 over the tokens
 
     def of(self,
         words:str, # one of the prompt, or several: 'sks dog'
-    )->Tensor: # (height,width) of the picture
-        "The mean map of some words, wherever they stand in the prompt."
-        wanted = words.lower().split()
+    )->Tensor: # (height,width) of the image
+        "Return the mean map of some words, wherever they stand in the prompt."
+        wanted, known = words.lower().split(), {word.lower() for word, _ in self.words}
+        missing = [word for word in wanted if word not in known]
+        if missing or not wanted:
+            raise InputError(
+                f"word={' '.join(missing)!r}: is not in the prompt; its words are {', '.join(dict(self.words))}")
         places = [i for word, tokens in self.words if word.lower() in wanted for i in tokens]
-        if missing := [w for w in wanted if w not in [word.lower() for word, _ in self.words]] or not wanted:
-            raise InputError(f"word={' '.join(missing)!r}: is not in the prompt; its words are {', '.join(dict(self.words))}")
-        return F.interpolate(self.maps[places].mean(0)[None, None], self.image.size[::-1], mode='bilinear')[0, 0]
+        mean = self.maps[places].mean(0)[None, None]
+        return F.interpolate(mean, self.image.size[::-1], mode='bilinear')[0, 0]
 
 # %% ../nbs/15_attention.ipynb #1dcee994
 @delegates(generate_batches)
 def attention_maps(
-    pipeline:StableDiffusionPipeline,   # stays as it is
-    prompt:str|list[str],               # what to draw
-    num_images:int=1,                   # per prompt
-    layers:str='',                      # see `AttentionRecorder`
+    pipeline:DiffusionPipeline, # with a UNet; stays as it is
+    prompt:str|list[str],       # what to show
+    num_images:int=1,           # per prompt
+    layers:str='',              # see `AttentionRecorder`
     **kwargs,
-)->list[AttentionMaps]: # for the pictures that `generate` draws, and in its order
-    "Draw pictures and record where each word was listened to, with the prompt only where there is guidance."
+)->list[AttentionMaps]: # for the images that `generate` makes, and in its order
+    "Generate images and record where each word was listened to, with the prompt only where there is guidance."
     prompts, negatives = ([p] if isinstance(p, str) else list(p) for p in (prompt, kwargs.get('negative_prompt', '')))
     batches = generate_batches(pipeline, prompt, num_images, **kwargs)
-    if both := set(prompts) & set(negatives): raise InputError(f'negative_prompt={both.pop()!r}: is also a prompt, so their attention cannot be told apart; change one')
-    found = []
-    with AttentionRecorder(pipeline.unet, torch.cat([*_texts(pipeline, prompts).values()]), layers) as recorder:
+    if both := set(prompts) & set(negatives):
+        raise InputError(
+            f'negative_prompt={both.pop()!r}: is also a prompt, so their attention cannot be told apart; change one')
+    states, found = _states(pipeline, prompts), []
+    with AttentionRecorder(denoiser_of(pipeline), states, layers) as recorder:
         for images in batches: found += zip(images, recorder.take())
     words = {p: word_tokens(pipeline.tokenizer, p) for p in prompts}
-    return [AttentionMaps(image, p, words[p], maps) for (image, maps), p in zip(found, [p for p in prompts for _ in range(num_images)])]
+    asked = [p for p in prompts for _ in range(num_images)]
+    return [AttentionMaps(image, p, words[p], maps) for (image, maps), p in zip(found, asked)]
+
+def _states(pipeline, prompts):
+    "What the UNet reads of each distinct prompt, (k,tokens,width)."
+    texts = TextConditions(pipeline)
+    return stack_conditions([texts[p] for p in dict.fromkeys(prompts)])['encoder_hidden_states']
 
 # %% ../nbs/15_attention.ipynb #8bde9026
 def _overlay(axis, image, one, outline):
@@ -179,37 +204,50 @@ def attention_figure(
     return figure
 
 # %% ../nbs/15_attention.ipynb #a935d60a
-def _timesteps(pipeline, timesteps):
+def _check_timesteps(pipeline, timesteps):
     "Check timesteps, or choose four."
     most = pipeline.scheduler.config.num_train_timesteps
     chosen = [most*k//10 for k in (1, 3, 5, 7)] if timesteps is None else list(timesteps)
-    if not chosen or not all(isinstance(t, int) and 0 <= t < most for t in chosen): raise InputError(f'timesteps={timesteps}: give whole numbers from 0 to {most - 1}')
+    if not chosen or not all(isinstance(t, int) and 0 <= t < most for t in chosen):
+        raise InputError(f'timesteps={timesteps}: give whole numbers from 0 to {most - 1}')
     return chosen
 
-def picture_attention_maps(
-    pipeline:StableDiffusionPipeline,       # stays as it is
+def image_attention_maps(
+    pipeline:DiffusionPipeline,             # with a UNet; stays as it is
     images:Sequence[Image.Image],           # RGB, all of one size that the VAE can take
-    prompt:str|Sequence[str],               # what they show; one, or one per picture
+    prompt:str|Sequence[str],               # what they show; one, or one per image
     timesteps:Sequence[int]|None=None,      # how far to noise; None: 10, 30, 50 and 70% of the way
     seed:int=0,                             # of the noise
     layers:str='',                          # see `AttentionRecorder`
-    batch_size:int=32,                      # pictures at a time
-)->list[AttentionMaps]: # one per picture
-    "Record where each word looks in pictures that exist, from one forward per timestep."
-    images, timesteps, found = list(images), _timesteps(pipeline, timesteps), []
+    batch_size:int=32,                      # images at a time
+)->list[AttentionMaps]: # one per image
+    "Record where each word looks in images that exist, from one forward per timestep."
+    images, timesteps, found = list(images), _check_timesteps(pipeline, timesteps), []
     prompts = [prompt]*len(images) if isinstance(prompt, str) else list(prompt)
-    if not images or len(prompts) != len(images): raise InputError(f'prompt: {len(prompts)} texts for {len(images)} pictures; give at least one picture, and one text or one per picture')
-    scheduler, states = training_scheduler(pipeline), _texts(pipeline, prompts)
-    with AttentionRecorder(pipeline.unet, torch.cat([*states.values()]), layers) as recorder, _inference(pipeline):
+    if not images or len(prompts) != len(images):
+        raise InputError(
+            f'prompt: {len(prompts)} texts for {len(images)} images; '
+            'give at least one image, and one text or one per image')
+    family, unet, objective = family_of(pipeline), denoiser_of(pipeline), objective_of(pipeline)
+    texts = TextConditions(pipeline)
+    with AttentionRecorder(unet, _states(pipeline, prompts), layers) as recorder, inference_mode(pipeline):
         for start in range(0, len(images), batch_size):
             part = range(start, min(start + batch_size, len(images)))
-            latents, cond = encode_images(pipeline.vae, [images[i] for i in part]).to(pipeline.unet.dtype), torch.cat([states[prompts[i]] for i in part])
+            latents, _ = family.latent_distribution(pipeline, to_tensor([images[i] for i in part]))
+            cond = stack_conditions([texts[prompts[i]] for i in part])
             for t in timesteps:
-                noise = torch.stack([torch.randn(latents.shape[1:], generator=generator_for(seed, 'attention', t, i)) for i in part]).to(latents)
-                pipeline.unet(scheduler.add_noise(latents, noise, torch.tensor([t], device=latents.device)), t, cond)
+                noise = _noise_like(latents, seed, t, part)
+                noisy = objective.add_noise(latents, noise, torch.tensor([t], device=latents.device))
+                family.predict(unet, noisy.to(unet.dtype), t, cond)
             found += recorder.take()
-    words = {p: word_tokens(pipeline.tokenizer, p) for p in states}
+    words = {p: word_tokens(pipeline.tokenizer, p) for p in prompts}
     return [AttentionMaps(image, p, words[p], maps.clone()) for image, p, maps in zip(images, prompts, found)]
+
+def _noise_like(latents, seed, timestep, numbers):
+    "Noise that belongs to each image's number and timestep, not to the batch."
+    shape = latents.shape[1:]
+    noise = [torch.randn(shape, generator=generator_for(seed, 'attention', timestep, i)) for i in numbers]
+    return torch.stack(noise).to(latents)
 
 # %% ../nbs/15_attention.ipynb #e06f4e78
 def _silhouette(scene, ground, canvas):

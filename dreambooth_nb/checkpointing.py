@@ -18,23 +18,28 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from .errors import InputError
-from .pipeline import StableDiffusionPipeline
-from .run_folder import new_checkpoint, verified_facts, write_facts
+from .families import family_of, trainable_parts
+from .pipeline import DiffusionPipeline
+from .run_folder import LORA_FILE, ROWS_FILE, new_checkpoint, verified_facts, write_facts
 
 # %% ../nbs/09_checkpointing.ipynb #229cf2ba
-_FILES = {'unet': 'unet/diffusion_pytorch_model.safetensors', 'text_encoder': 'text_encoder/model.safetensors',
-          'lora': 'pytorch_lora_weights.safetensors', 'rows': 'learned_embeds.safetensors'}
-
 def _kind(name):
-    "Which file a weight goes to."
+    "Return what holds a weight: 'lora', 'rows', or a part of the pipeline."
     if '.lora_A.' in name or '.lora_B.' in name: return 'lora'
-    if name.endswith('.token_embedding.rows'): return 'rows'
+    if name.endswith('.rows'): return 'rows'
     return name.split('.')[0]
 
-def _key(name):
-    "The name that a weight has in its file: what diffusers, and programs that know Stable Diffusion, look for."
+def _file_of(pipeline, kind):
+    "Return the file that a kind of weights goes to."
+    if kind == 'lora': return LORA_FILE
+    if kind == 'rows': return ROWS_FILE
+    stem = 'diffusion_pytorch_model' if kind == family_of(pipeline).denoiser else 'model'
+    return f'{kind}/{stem}.safetensors'
+
+def _key(pipeline, name):
+    "Return the name that a weight has in its file: what diffusers and other programs look for."
     part, rest = name.split('.', 1)
-    if part == 'text_encoder' and not rest.startswith('text_model.'): rest = f'text_model.{rest}'
+    rest = family_of(pipeline).tensor_name(part, rest)
     if _kind(name) != 'lora': return rest
     return f'{part}.' + re.sub(r'(lora_[AB])[.][^.]+[.]weight$', r'\1.weight', rest)
 
@@ -56,55 +61,69 @@ def _save_tensors(
 
 def _save_config(part, path):
     "Write a part's configuration for float32 weights, without the folder that it came from."
-    config = json.loads(part.config.to_json_string()) if hasattr(part.config, 'to_json_string') else json.loads(part.to_json_string())
-    if Path(config.get('_name_or_path') or 'none').exists(): del config['_name_or_path']
-    if 'dtype' in config: config['dtype'] = 'float32'
-    path.write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
+    config = part.config if hasattr(part.config, 'to_json_string') else part    # transformers' or diffusers'
+    facts = json.loads(config.to_json_string())
+    if Path(facts.get('_name_or_path') or 'none').exists(): del facts['_name_or_path']
+    if 'dtype' in facts: facts['dtype'] = 'float32'
+    path.write_text(json.dumps(facts, indent=2) + '\n', encoding='utf-8')
 
 # %% ../nbs/09_checkpointing.ipynb #56f239c9
-def _save_part(folder, pipeline, part, trained):
-    "Write a part of the pipeline whole, its trained weights taken from `trained`."
-    model = getattr(pipeline, part)
-    weights = {f'{part}.{name}': tensor for name, tensor in model.state_dict().items()} | {name: t for name, t in trained.items() if _kind(name) == part}
-    _save_tensors({_key(name): tensor.float() for name, tensor in weights.items()}, folder/_FILES[part])
-    _save_config(model, folder/part/'config.json')
+def _named_state(pipeline, part):
+    "List all that a part holds, by full name."
+    return {f'{part}.{name}': tensor for name, tensor in getattr(pipeline, part).state_dict().items()}
 
+def _save_part(folder, pipeline, part, trained):
+    "Write a part of the pipeline completely, its trained weights taken from `trained`."
+    weights = _named_state(pipeline, part) | {name: t for name, t in trained.items() if _kind(name) == part}
+    named = {_key(pipeline, name): tensor.float() for name, tensor in weights.items()}
+    _save_tensors(named, folder/_file_of(pipeline, part))
+    _save_config(getattr(pipeline, part), folder/part/'config.json')
+
+def _save_rows(folder, pipeline, trained):
+    "Write the learned rows under the name that a prompt would call them by, or by encoder if there are several."
+    rows = {name.split('.')[0]: t for name, t in trained.items() if _kind(name) == 'rows'}
+    if len(rows) == 1:
+        (part, tensor), = rows.items()
+        ids = getattr(getattr(pipeline, part).get_input_embeddings(), 'token_ids', [])
+        tokenizer = getattr(pipeline, part.replace('text_encoder', 'tokenizer'))    # diffusers names them in pairs
+        words = [token.removesuffix('</w>') for token in tokenizer.convert_ids_to_tokens([int(i) for i in ids])]
+        rows = {f"<{'-'.join(words) or 'rows'}>": tensor}
+    _save_tensors(rows, folder/ROWS_FILE)
+
+# %% ../nbs/09_checkpointing.ipynb #d4a7a08c
 def _lora_facts(config):
-    "Of peft's settings, those that diffusers makes adapters from; peft's other ones change from version to version."
+    "Choose those of peft's settings that diffusers makes adapters from; others change from version to version."
     names = ('r', 'lora_alpha', 'rank_pattern', 'alpha_pattern', 'use_dora', 'lora_bias')
     return {name: getattr(config, name) for name in names} | dict(target_modules=sorted(config.target_modules))
+
+def _adapters_of(pipeline, part, trained):
+    "List a part's adapters, the trained ones taken from `trained`."
+    mine = ((f'{part}.{name}', p) for name, p in getattr(pipeline, part).named_parameters())
+    return {name: trained.get(name, p) for name, p in mine if _kind(name) == 'lora'}
 
 def _save_lora(folder, pipeline, trained):
     "Write all adapters, also what is frozen of them: a program that opens them needs both matrices."
     weights, facts = {}, {}
-    for part in ('unet', 'text_encoder'):
-        model = getattr(pipeline, part)
-        own = {f'{part}.{name}': p for name, p in model.named_parameters() if _kind(f'{part}.{name}') == 'lora'}
-        own |= {name: t for name, t in trained.items() if _kind(name) == 'lora' and name.startswith(f'{part}.')}
-        weights |= {_key(name): tensor.float() for name, tensor in own.items()}
-        if own and (config := next(iter(getattr(model, 'peft_config', {}).values()), None)):
-            facts |= {f'{part}.{key}': value for key, value in _lora_facts(config).items()}
-    _save_tensors(weights, folder/_FILES['lora'], dict(lora_adapter_metadata=json.dumps(facts, sort_keys=True)) if facts else None)
-
-def _save_rows(folder, pipeline, trained):
-    "Write the learned rows under the name that a prompt would call them by."
-    name = next(name for name in trained if _kind(name) == 'rows')
-    ids = getattr(pipeline.text_encoder.get_input_embeddings(), 'token_ids', [])
-    words = [token.removesuffix('</w>') for token in pipeline.tokenizer.convert_ids_to_tokens([int(i) for i in ids])]
-    _save_tensors({f"<{'-'.join(words) or 'rows'}>": trained[name]}, folder/_FILES['rows'])
+    for part, model in trainable_parts(pipeline).items():
+        adapters = _adapters_of(pipeline, part, trained)
+        weights |= {_key(pipeline, name): tensor.float() for name, tensor in adapters.items()}
+        config = next(iter(getattr(model, 'peft_config', {}).values()), None)
+        if adapters and config: facts |= {f'{part}.{key}': value for key, value in _lora_facts(config).items()}
+    header = dict(lora_adapter_metadata=json.dumps(facts, sort_keys=True)) if facts else None
+    _save_tensors(weights, folder/LORA_FILE, header)
 
 # %% ../nbs/09_checkpointing.ipynb #2832dc0f
 def save_weights(
-    folder:str|Path,                    # exists; gets unet/, text_encoder/, or a file of adapters or rows
-    pipeline:StableDiffusionPipeline,   # gives what is not trained
-    trained:dict[str, Tensor],          # by full name, as from `dreambooth_nb.freezing.select_trainable`
+    folder:str|Path,                # exists; receives unet/, text_encoder/, or a file of adapters or rows
+    pipeline:DiffusionPipeline,     # gives what is not trained
+    trained:dict[str, Tensor],      # by full name, as from `dreambooth_nb.freezing.select_trainable`
 )->None:
     "Write what was trained as diffusers keeps it."
-    kinds = {_kind(name) for name in trained}
-    for part in ('unet', 'text_encoder'):
-        if part in kinds: _save_part(Path(folder), pipeline, part, trained)
-    if 'lora' in kinds: _save_lora(Path(folder), pipeline, trained)
-    if 'rows' in kinds: _save_rows(Path(folder), pipeline, trained)
+    folder, kinds = Path(folder), {_kind(name) for name in trained}
+    for part in trainable_parts(pipeline):
+        if part in kinds: _save_part(folder, pipeline, part, trained)
+    if 'lora' in kinds: _save_lora(folder, pipeline, trained)
+    if 'rows' in kinds: _save_rows(folder, pipeline, trained)
 
 # %% ../nbs/09_checkpointing.ipynb #67bb687c
 def read_tensors(
@@ -113,22 +132,33 @@ def read_tensors(
     "Read all tensors of a file."
     try:
         with safe_open(path, 'pt') as f: return {name: f.get_tensor(name) for name in f.keys()}
-    except FileNotFoundError: raise InputError(f'{path}: is missing; the checkpoint does not hold these weights, or was copied in part') from None
-    except (SafetensorError, OSError) as e: raise InputError(f'{path}: is damaged ({e}); use another checkpoint') from None
+    except FileNotFoundError:
+        raise InputError(
+            f'{path}: is missing; the checkpoint does not hold these weights, or was copied in part') from None
+    except (SafetensorError, OSError) as e:
+        raise InputError(f'{path}: is damaged ({e}); use another checkpoint') from None
 
 def _fit(path, name, tensor, param):
-    "The tensor for a parameter, or the reason why it is none."
-    if tensor is None: raise InputError(f'{path}: has no {name}; resume with the settings that it was trained with (trainable, trainable_pattern)')
+    "Return the tensor for a parameter, or refuse it."
+    if tensor is None:
+        raise InputError(
+            f'{path}: has no {name}; '
+            'resume with the settings that it was trained with (trainable, trainable_pattern)')
     if tensor.shape == param.shape: return tensor
-    raise InputError(f'{path}: {name} is {tuple(tensor.shape)}, but {tuple(param.shape)} is trained now; resume with the same model and settings (rank, identifier)')
+    raise InputError(
+        f'{path}: {name} is {tuple(tensor.shape)}, but {tuple(param.shape)} is trained now; '
+        'resume with the same model and settings (rank, identifier)')
 
 def _check_frozen(path, tensors, pipeline, trained):
     "Refuse a file whose other weights are not those that the pipeline has."
-    part = path.parent.name
-    for name, own in getattr(pipeline, part).state_dict().items():
-        saved = None if f'{part}.{name}' in trained else tensors.get(_key(f'{part}.{name}'))
-        if saved is not None and saved.shape == own.shape and not torch.equal(saved.to(own.device, own.dtype), full_tensor(own)):
-            raise InputError(f"{path}: {name} is frozen, but not as in this pipeline; resume with the model and precision that it was trained from")
+    frozen = {name: own for name, own in _named_state(pipeline, path.parent.name).items() if name not in trained}
+    for name, own in frozen.items():
+        saved = tensors.get(_key(pipeline, name))
+        if saved is None or saved.shape != own.shape: continue
+        if not torch.equal(saved.to(own.device, own.dtype), full_tensor(own)):
+            raise InputError(
+                f"{path}: {name.split('.', 1)[1]} is frozen, but not as in this pipeline; "
+                'resume with the model and precision that it was trained from')
 
 # %% ../nbs/09_checkpointing.ipynb #93702990
 def full_tensor(
@@ -138,67 +168,124 @@ def full_tensor(
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 def full_weights(
-    pipeline:StableDiffusionPipeline,   # its parts may be split
+    pipeline:DiffusionPipeline,         # its parts may be split
     trained:dict[str, nn.Parameter],    # what `save_weights` is to write
-)->dict[str, Tensor]: # by full name; of a part that is written whole, also what is frozen
+)->dict[str, Tensor]: # by full name; of a part that is written completely, also what is frozen
     "Gather all that `save_weights` needs; every process must call it."
-    plain = [part for part in ('unet', 'text_encoder') if part in map(_kind, trained)]     # in one order on all processes
-    parts = {f'{part}.{name}': tensor for part in plain for name, tensor in getattr(pipeline, part).state_dict().items()}
-    return {name: full_tensor(tensor.detach()) for name, tensor in (parts | trained).items()}
+    kinds, weights = {_kind(name) for name in trained}, {}
+    for part in trainable_parts(pipeline):     # in one order on all processes
+        if part in kinds: weights |= _named_state(pipeline, part)
+    return {name: full_tensor(tensor.detach()) for name, tensor in (weights | trained).items()}
 
 def _split(tensor, like):
-    "A whole tensor, cut as `like` is."
-    return distribute_tensor(tensor, like.device_mesh, like.placements) if isinstance(like, DTensor) and tensor.shape == like.shape else tensor
+    "Cut a full tensor as `like` is cut."
+    if not isinstance(like, DTensor) or tensor.shape != like.shape: return tensor
+    return distribute_tensor(tensor, like.device_mesh, like.placements)
 
 # %% ../nbs/09_checkpointing.ipynb #eed14727
 def _weights_of(folder, pipeline, trained):
-    "What a folder holds for each trained name, all checked before any is used."
+    "Read what a folder holds for each trained name, all checked before any is used."
     found = {}
-    for kind in dict.fromkeys(_kind(name) for name in trained):
-        path = Path(folder)/_FILES[kind]
+    for kind in dict.fromkeys(map(_kind, trained)):
+        path, names = Path(folder)/_file_of(pipeline, kind), [name for name in trained if _kind(name) == kind]
         tensors = read_tensors(path)
-        for name, param in ((n, p) for n, p in trained.items() if _kind(n) == kind):
-            tensor = next(iter(tensors.values())) if kind == 'rows' else tensors.get(_key(name))
-            found[name] = _fit(path, name, tensor, param)
-        if kind in ('unet', 'text_encoder'): _check_frozen(path, tensors, pipeline, trained)
+        keys = {name: name.split('.')[0] if kind == 'rows' else _key(pipeline, name) for name in names}
+        if kind == 'rows' and len(names) == 1: keys = dict.fromkeys(names, next(iter(tensors), None))
+        found |= {name: _fit(path, name, tensors.get(keys[name]), trained[name]) for name in names}
+        if kind in trainable_parts(pipeline): _check_frozen(path, tensors, pipeline, trained)
     return found
 
 @torch.no_grad()
 def load_weights(
     folder:str|Path,                    # that `save_weights` wrote
-    pipeline:StableDiffusionPipeline,   # whose frozen weights must be those of the folder
+    pipeline:DiffusionPipeline,         # whose frozen weights must be those of the folder
     trained:dict[str, nn.Parameter],    # filled in place
 )->None:
-    "Bring trained weights back, bit by bit."
-    for name, tensor in _weights_of(folder, pipeline, trained).items(): trained[name].copy_(_split(tensor, trained[name]))
+    "Bring trained weights back, bit for bit."
+    for name, tensor in _weights_of(folder, pipeline, trained).items():
+        trained[name].copy_(_split(tensor, trained[name]))
 
 # %% ../nbs/09_checkpointing.ipynb #a38584f0
+_NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64}
+
 def optimizer_tensors(
     optimizer:torch.optim.Optimizer,    # any; bitsandbytes' too
     trained:dict[str, Tensor],          # the parameters that it steps, by name
 )->dict[str, Tensor]: # 'unet.conv_in.weight/exp_avg' ...; a Python number is a 0-d tensor '.../step:int'
-    "Give an optimiser's memory, by the names of the parameters instead of their order."
+    "Return an optimiser's memory, by the names of the parameters instead of their order."
     names, tensors = {id(p): name for name, p in trained.items()}, {}
     for param, memory in optimizer.state.items():
-        if id(param) not in names: raise InputError('optimizer: steps a parameter that is not in trained; pass all that it trains')
+        if id(param) not in names:
+            raise InputError('optimizer: steps a parameter that is not in trained; pass all that it trains')
         for key, value in memory.items():
-            place = f'{names[id(param)]}/{key}'
+            place, kind = f'{names[id(param)]}/{key}', type(value)
             if isinstance(value, Tensor): tensors[place] = value.detach()
-            elif isinstance(value, (bool, int, float)): tensors[f'{place}:{type(value).__name__}'] = torch.tensor(value, dtype=_NUMBERS[type(value)])
-            elif value is not None: raise InputError(f'optimizer={type(optimizer).__name__}: keeps {key} as a {type(value).__name__}, only tensors and numbers can be saved; choose another optimiser')
+            elif kind in _NUMBERS: tensors[f'{place}:{kind.__name__}'] = torch.tensor(value, dtype=_NUMBERS[kind])
+            elif value is not None:
+                raise InputError(
+                    f'optimizer={type(optimizer).__name__}: keeps {key} as a {kind.__name__}, '
+                    'only tensors and numbers can be saved; choose another optimiser')
     return tensors
 
-_NUMBERS = {bool: torch.bool, int: torch.int64, float: torch.float64}
+# %% ../nbs/09_checkpointing.ipynb #6d0957d9
+def _plain(value):
+    "Turn a setting of a group into what JSON knows."
+    if isinstance(value, Tensor): return value.item()
+    return list(value) if isinstance(value, tuple) else value
+
+def _is_number(value): return isinstance(value, (float, int)) and not isinstance(value, bool)
 
 def optimizer_numbers(
     optimizer:torch.optim.Optimizer, # any
 )->list[dict]: # one per group: lr, initial_lr, betas, weight_decay ...
-    "Give the numbers of an optimiser's groups, for JSON."
-    plain = lambda v: v.item() if isinstance(v, Tensor) else list(v) if isinstance(v, tuple) else v
-    groups = [{key: plain(value) for key, value in group.items() if key != 'params'} for group in optimizer.param_groups]
-    return [{k: v for k, v in group.items() if isinstance(v, (float, int, list)) and not isinstance(v, bool)} for group in groups]
+    "Return the numbers of an optimiser's groups, for JSON."
+    groups = [{key: _plain(value) for key, value in group.items() if key != 'params'}
+              for group in optimizer.param_groups]
+    return [{key: value for key, value in group.items() if _is_number(value) or isinstance(value, list)}
+            for group in groups]
 
 # %% ../nbs/09_checkpointing.ipynb #11a8ed79
+def _check_moment(place, tensor, trained):
+    "Refuse a moment of another shape than its weight's, or of no weight."
+    name, _, key = place.rpartition('/')
+    if name not in trained:
+        raise InputError(
+            f'optimizer: the checkpoint has {place}, which is not trained now; resume with the same settings')
+    if key in ('exp_avg', 'exp_avg_sq') and tensor.shape != trained[name].shape:
+        raise InputError(
+            f'optimizer: {place} is {tuple(tensor.shape)}, but the weight is {tuple(trained[name].shape)}; '
+            'use another checkpoint')
+
+def _same_shape(value, like):
+    "Check whether both are numbers, or both are as many numbers."
+    if isinstance(value, list) != isinstance(like, (list, tuple)): return False
+    return not isinstance(value, list) or len(value) == len(like)
+
+def _check_numbers(groups, numbers):
+    "Refuse numbers that the groups do not have, or have otherwise."
+    if len(numbers) != len(groups):
+        raise InputError(
+            f'optimizer: the checkpoint has {len(numbers)} groups, {len(groups)} are trained now; '
+            'resume with the same settings')
+    for group, saved in zip(groups, numbers):
+        for key, value in saved.items():
+            if key not in group or not _same_shape(value, group[key]):
+                raise InputError(
+                    f'optimizer: the checkpoint has {key}={value}, which this optimiser does not take; '
+                    'resume with the same settings')
+
+def _set_numbers(group, saved):
+    "Set the numbers of a group."
+    for key, value in saved.items():
+        if isinstance(group.get(key), Tensor): group[key].fill_(value)
+        else: group[key] = tuple(value) if isinstance(value, list) else value
+
+# %% ../nbs/09_checkpointing.ipynb #131db5b5
+def _steps_on_device(optimizer):
+    "List the parameters whose step count stays on their device, by id."
+    groups = [g for g in optimizer.param_groups if g.get('fused') or g.get('capturable')]
+    return {id(p) for group in groups for p in group['params']}
+
 @torch.no_grad()
 def load_optimizer(
     optimizer:torch.optim.Optimizer,    # changed in place
@@ -207,13 +294,9 @@ def load_optimizer(
     numbers:list[dict]|None=None,       # from `optimizer_numbers`; None leaves learning rates and the like as they are
 )->None:
     "Give an optimiser its memory back; types and bits stay."
-    if unknown := next((n for n in tensors if n.rpartition('/')[0] not in trained), None):
-        raise InputError(f'optimizer: the checkpoint has {unknown}, which is not trained now; resume with the same settings')
-    if numbers is not None and len(numbers) != len(optimizer.param_groups):
-        raise InputError(f'optimizer: the checkpoint has {len(numbers)} groups, {len(optimizer.param_groups)} are trained now; resume with the same settings')
     for place, tensor in tensors.items(): _check_moment(place, tensor, trained)
-    for group, saved in zip(optimizer.param_groups, numbers or []): _check_numbers(group, saved)
-    on_device = {id(p) for g in optimizer.param_groups if g.get('fused') or g.get('capturable') for p in g['params']}
+    if numbers is not None: _check_numbers(optimizer.param_groups, numbers)
+    on_device = _steps_on_device(optimizer)
     optimizer.state.clear()
     for place, tensor in tensors.items():
         name, key = place.rsplit('/', 1)
@@ -222,31 +305,11 @@ def load_optimizer(
         optimizer.state[param][key] = tensor.item() if number else _split(tensor.to(device, copy=True), param)
     for group, saved in zip(optimizer.param_groups, numbers or []): _set_numbers(group, saved)
 
-def _check_moment(place, tensor, trained):
-    "Refuse a moment of another shape than its weight's."
-    name, _, key = place.rpartition('/')
-    if key in ('exp_avg', 'exp_avg_sq') and tensor.shape != trained[name].shape:
-        raise InputError(f'optimizer: {place} is {tuple(tensor.shape)}, but the weight is {tuple(trained[name].shape)}; use another checkpoint')
-
-def _check_numbers(group, saved):
-    "Refuse numbers that a group does not have, or has otherwise."
-    for key, value in saved.items():
-        like = list(group[key]) if isinstance(group.get(key), tuple) else group.get(key)
-        same_length = not isinstance(value, list) or isinstance(like, list) and len(value) == len(like)
-        if key not in group or isinstance(value, list) != isinstance(like, list) or not same_length:
-            raise InputError(f'optimizer: the checkpoint has {key}={value}, which this optimiser does not take; resume with the same settings')
-
-def _set_numbers(group, saved):
-    "Set the numbers of a group."
-    for key, value in saved.items():
-        if isinstance(group.get(key), Tensor): group[key].fill_(value)
-        else: group[key] = tuple(value) if isinstance(value, list) else value
-
 # %% ../nbs/09_checkpointing.ipynb #bb3fb972
 def save_checkpoint(
     output_dir:str|Path,                # of the run; receives checkpoint-N/
     step:int,                           # N: optimiser steps done
-    pipeline:StableDiffusionPipeline,   # gives what is not trained
+    pipeline:DiffusionPipeline,         # gives what is not trained
     trained:dict[str, Tensor],          # by full name
     optimizer:torch.optim.Optimizer|dict[str, Tensor], # or its tensors, gathered from several processes
     state:dict,                         # what else the run needs to go on, for JSON: scheduler, scaler, settings
@@ -266,17 +329,19 @@ def save_checkpoint(
 @torch.no_grad()
 def load_checkpoint(
     path:str|Path,                      # a checkpoint, as from `find_checkpoint`
-    pipeline:StableDiffusionPipeline,   # prepared as at the beginning of the run
+    pipeline:DiffusionPipeline,         # prepared as at the beginning of the run
     trained:dict[str, nn.Parameter],    # filled in place
     optimizer:torch.optim.Optimizer|None=None, # filled in place; None: only the weights are wanted
     ema:dict[str, Tensor]|None=None,    # filled in place
 )->dict: # the state that was saved, and 'step'
     "Bring a run back to where it was; nothing is changed unless all of it fits."
     path = Path(path)
+    kept, ema = path/'trainer_state', ema or {}
     facts, weights = verified_facts(path), _weights_of(path, pipeline, trained)
-    averages = {} if ema is None else read_tensors(path/'trainer_state'/'ema.safetensors')
-    for name in ema or {}: _fit(path/'trainer_state'/'ema.safetensors', name, averages.get(name), ema[name])
-    if optimizer is not None: load_optimizer(optimizer, trained, read_tensors(path/'trainer_state'/'optimizer.safetensors'), facts['optimizer_numbers'])
+    averages = read_tensors(kept/'ema.safetensors') if ema else {}
+    for name in ema: _fit(kept/'ema.safetensors', name, averages.get(name), ema[name])
+    if optimizer is not None:
+        load_optimizer(optimizer, trained, read_tensors(kept/'optimizer.safetensors'), facts['optimizer_numbers'])
     for name, tensor in weights.items(): trained[name].copy_(_split(tensor, trained[name]))
-    for name, tensor in (ema or {}).items(): tensor.copy_(_split(averages[name], tensor))
+    for name, tensor in ema.items(): tensor.copy_(_split(averages[name], tensor))
     return facts['state'] | dict(step=facts['step'])

@@ -184,11 +184,11 @@ def add_demo_flags(
 def _load(args):
     "The model that the flags name, ready to draw."
     from dreambooth_nb.core import default_device, default_dtype
-    from dreambooth_nb.export import open_model
+    from dreambooth_nb.reopening import open_model
     options = dict(revision=args.revision, variant=args.variant, config=args.model_config, allow_pickle=args.allow_pickle, base=args.base)
     pipeline = open_model(args.model, default_dtype(default_device()), **{name: value for name, value in options.items() if value})
     if args.lora is not None:
-        from dreambooth_nb.export import load_lora
+        from dreambooth_nb.lora_files import load_lora
         load_lora(pipeline, args.lora, 1. if args.lora_scale is None else args.lora_scale, args.allow_pickle)
     elif args.lora_scale is not None: raise InputError(f'lora_scale={args.lora_scale}: there is no LoRA; give lora, or leave it out')
     return pipeline
@@ -205,7 +205,14 @@ def _add_model_flags(add):
     add('--lora_scale', type=typed(NonNegative), metavar='X', help='their strength: 0 is without them, 1 as they were trained (1)')
 
 # %% ../nbs/17_cli.ipynb #cb09539d
-_GUIDANCE = ('guidance_scale', 'guidance_rescale', 'guidance_interval', 'sequential', 'num_inference_steps', 'scheduler', 'height', 'width', 'precision')
+_JOB = ('num_images', 'seed', 'negative_prompt', 'init_image', 'strength', 'to_seed', 'cut_prompts')
+_SAMPLING = ('guidance_scale', 'guidance_rescale', 'guidance_interval', 'sequential', 'num_inference_steps', 'scheduler',
+             'height', 'width', 'precision')
+
+def _given(args, names):
+    "The flags of some names that were given."
+    values = {name: getattr(args, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
 
 def run_generate(
     args:argparse.Namespace, # as `add_generate_flags` declares
@@ -214,15 +221,21 @@ def run_generate(
     if args.prompt is None and args.prompts_file is None: raise InputError('prompt=None: there is nothing to draw; give prompt, or prompts_file')
     if args.prompt is not None and args.prompts_file is not None: raise InputError(f'prompts_file={args.prompts_file}: prompt={args.prompt!r} is given too; choose one')
     if args.prompt is not None and not args.prompt.strip(): raise InputError(f"prompt={args.prompt!r}: is empty; say what to draw, such as 'a photo of a dog on the beach'")
-    from dreambooth_nb.generation import draw_to, fill_prompts, read_prompts, subject_phrases
+    from dreambooth_nb.generation import (
+        Job, fill_prompts, generate_to, learned_phrases, read_prompts)
+    from dreambooth_nb.opening import model_name
+    from dreambooth_nb.sampling import Sampling
     prompts = [args.prompt] if args.prompts_file is None else read_prompts(args.prompts_file)
     ends = [] if args.walk_to is None else [args.walk_to]
-    phrases = [args.subject_phrase] if args.subject_phrase else subject_phrases(args.model) if any('{}' in p for p in prompts + ends) else []
-    prompts, ends = fill_prompts(prompts, phrases), fill_prompts(ends, phrases)
-    how = {name: getattr(args, name) for name in _GUIDANCE if getattr(args, name) not in (None, False)}
-    record = {name: value for name, value in dict(revision=args.revision, variant=args.variant, lora=args.lora and Path(args.lora).name, lora_scale=args.lora_scale).items() if value not in (None, '')}
-    files = draw_to(_load(args), prompts, args.output_dir, args.model, args.num_images, args.seed, args.negative_prompt, args.init_image, args.strength,
-                    *ends or [None], args.to_seed, args.batch_size, record, args.cut_prompts, **how)
+    phrases = [args.subject_phrase] if args.subject_phrase else []
+    if not phrases and any('{}' in p for p in prompts + ends): phrases = learned_phrases(args.model)
+    prompts, (walk_to,) = fill_prompts(prompts, phrases), fill_prompts(ends, phrases) or [None]
+    job, sampling = Job(prompts, walk_to=walk_to, **_given(args, _JOB)), Sampling(**_given(args, _SAMPLING))
+    pipeline = _load(args)
+    record = dict(model=model_name(args.model), revision=args.revision, variant=args.variant,
+                  lora=args.lora and Path(args.lora).name, lora_scale=args.lora_scale)
+    record = {name: value for name, value in record.items() if value not in (None, '')}
+    files = generate_to(pipeline, job, args.output_dir, sampling, record, args.batch_size)
     print(f"wrote {files[0]}{f' ... {files[-1].name}' if files[1:] else ''} and {files[0].parent/'grid.png'}")
 
 def add_generate_flags(
@@ -263,7 +276,7 @@ def run_info(
 )->None:
     "Tell what a picture, run, checkpoint or model is."
     import json
-    from dreambooth_nb.generation import describe, description
+    from dreambooth_nb.describe import describe, description
     found = describe(args.path)
     print(json.dumps(found, indent=1) if args.json else description(found))
 
@@ -278,7 +291,7 @@ def run_tokens(
     args:argparse.Namespace, # model, count, class_noun, ask_model
 )->None:
     "List rare words that can name a subject."
-    from dreambooth_nb.pipeline import load_pipeline
+    from dreambooth_nb.opening import load_pipeline
     from dreambooth_nb.identifiers import find_identifiers
     pipeline = load_pipeline(args.model)
     found = find_identifiers(pipeline.tokenizer, args.count, pipeline if args.ask_model else None, args.class_noun)
@@ -303,7 +316,8 @@ def run_export(
     "Write a model for other programs."
     if args.push_to_hub is not None and args.format != 'diffusers': raise InputError(f'push_to_hub={args.push_to_hub}: needs format=diffusers, a folder with a card')
     if args.send and args.push_to_hub is None: raise InputError('send=True: where to? Give push_to_hub OWNER/NAME')
-    from dreambooth_nb.export import export, push_to_hub
+    from dreambooth_nb.export import export
+    from dreambooth_nb.publishing import push_to_hub
     written = export(args.model, args.format, args.output, args.dtype, args.max_shard_size, args.lora, args.base)
     print(f'wrote {written}')
     if args.push_to_hub is None: return
@@ -376,7 +390,7 @@ def _judged(subjects, model):
     if model != 'toyland' or len(subjects) > 1 or subjects[0].name not in SUBJECTS: return None
     from dreambooth_nb.evaluation import validator
     from dreambooth_nb.judge import load_judge
-    from dreambooth_nb.pipeline import load_pipeline
+    from dreambooth_nb.opening import load_pipeline
     return validator(subjects[0], load_judge(), load_pipeline())
 
 def run_train(

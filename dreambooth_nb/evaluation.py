@@ -24,13 +24,13 @@ from tqdm.auto import tqdm
 from .config import load_config, make_subjects, subject_phrase
 from .drawing import render
 from .errors import InputError
-from .export import open_model
+from .reopening import open_model
 from .files import replacing_file, usable_path, writable_folder
-from .generation import model_name
-from .guidance import generate
+from .opening import model_name
+from .sampling import generate
 from .judge import Judge, load_judge, toyland_panel
 from .measures import Embedder, Panel, photo_panel, summarise_scores
-from .pipeline import load_pipeline
+from .opening import load_pipeline
 from .prior import class_images
 from .protocol import Prompt, prompts
 from .report import demo_figure, report_page, summary

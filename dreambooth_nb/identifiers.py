@@ -26,33 +26,53 @@ def split_tokens(
     return list(zip(pieces, tokenizer.convert_tokens_to_ids(pieces)))
 
 # %% ../nbs/05a_identifiers.ipynb #ff39c342
-CAPTION_WORDS = frozenset(' '.join(['a photo of wearing', *CLASSES, *PALETTE, *PATTERNS, *ACCESSORIES, *CONTEXTS, *CONTEXTS.values()]).split())
+_TOYLAND = ['a photo of wearing', *CLASSES, *PALETTE, *PATTERNS, *ACCESSORIES, *CONTEXTS, *CONTEXTS.values()]
+CAPTION_WORDS = frozenset(' '.join(_TOYLAND).split())
 EVERYDAY_RANK = 20_000  # of Stable Diffusion's 49,408 tokens, ordered by frequency
 
 def is_everyday(
     word:str,       # one word
     tokenizer=None, # of the model; None: only the words of Toyland's captions are known
 )->bool:
-    "Tell whether a model already has a meaning for a word because it is in everyday use."
+    "Check whether a model already has a meaning for a word because it is in everyday use."
     if word.lower() in CAPTION_WORDS: return True
     if tokenizer is None or tokenizer.vocab_size < 2*EVERYDAY_RANK: return False  # `len` may take 20 ms
     pieces = split_tokens(tokenizer, word)
     return len(pieces) == 1 and pieces[0][1] < EVERYDAY_RANK
 
 # %% ../nbs/05a_identifiers.ipynb #3d63219f
-def given_text(argument, text):
-    "The text without spaces around it; refuse what is not a text or is empty."
-    if not isinstance(text, str) or not text.strip():
-        wrong = 'is missing' if text is None else 'is empty' if isinstance(text, str) else 'is not a text'
-        example = {'class_noun': 'the kind of thing that the photos show, such as dog', 'identifier': 'a rare word, such as sks'}
-        raise InputError(f"{argument}={text!r}: {wrong}; give {example.get(argument, 'a text')}")
-    return ' '.join(text.split())
+_EXAMPLES = {'class_noun': 'the kind of thing that the photos show, such as dog',
+             'identifier': 'a rare word, such as sks'}
+
+def given_text(
+    argument:str,   # what the user calls it
+    text:object,    # as given
+)->str: # one line, without spaces around it
+    "Refuse what is not a text or is empty."
+    if isinstance(text, str) and text.strip(): return ' '.join(text.split())
+    wrong = 'is missing' if text is None else 'is empty' if isinstance(text, str) else 'is not a text'
+    raise InputError(f"{argument}={text!r}: {wrong}; give {_EXAMPLES.get(argument, 'a text')}")
 
 def _advice(tokenizer):
-    "Which identifiers to use instead."
-    good = ['ohwx', 'sks', *IDENTIFIERS]  # the first two are single tokens in Stable Diffusion's vocabulary and in Toyland's
-    if tokenizer is not None: good = [w for w in good if len(split_tokens(tokenizer, w)) == 1 and not is_everyday(w, tokenizer)]
+    "Say which identifiers to use instead."
+    def is_good(word): return len(split_tokens(tokenizer, word)) == 1 and not is_everyday(word, tokenizer)
+    # the first two are single tokens in Stable Diffusion's vocabulary and in Toyland's
+    good = [word for word in ('ohwx', 'sks', *IDENTIFIERS) if tokenizer is None or is_good(word)]
     return f"; better: a rare single token such as {' or '.join(good[:2])}" if good else ''
+
+def _weakness(identifier, tokenizer):
+    "Say why an identifier works badly; '' if it works well."
+    taken = next((word for word in identifier.split() if is_everyday(word, tokenizer)), None)
+    named = '' if taken == identifier else f' {taken!r}'
+    if taken and taken.lower() in CAPTION_WORDS:
+        return f'{named} is an everyday word that the model already knows in its own way'
+    if taken:
+        number = split_tokens(tokenizer, taken)[0][1]
+        return f'{named} is a frequent token (number {number} of {len(tokenizer)}), so the model knows it already'
+    pieces = [] if tokenizer is None else split_tokens(tokenizer, identifier)
+    if len(pieces) < 2: return ''
+    spelled = ' + '.join(piece.removesuffix('</w>') for piece, _ in pieces)
+    return f' is split into {len(pieces)} tokens ({spelled}), which other words use too'
 
 def identifier_flaw(
     identifier:str,     # the word for the subject
@@ -61,15 +81,11 @@ def identifier_flaw(
 )->str: # one line, '' if it is good
     "Refuse an identifier that cannot work; say why one works badly."
     identifier, class_noun = given_text('identifier', identifier), given_text('class_noun', class_noun)
-    given, advice = f'identifier={identifier!r}', _advice(tokenizer)
-    if identifier.lower() == class_noun.lower(): raise InputError(f'{given}: is the class noun itself, so the subject would have no name of its own{advice}')
-    taken = next((w for w in identifier.split() if is_everyday(w, tokenizer)), None)
-    pieces = [] if tokenizer is None else split_tokens(tokenizer, identifier)
-    word = f'{given}:' if taken == identifier else f'{given}: {taken!r}'
-    if taken and taken.lower() in CAPTION_WORDS: return f'{word} is an everyday word that the model already draws in its own way{advice}'
-    if taken: return f'{word} is a frequent token (number {split_tokens(tokenizer, taken)[0][1]} of {len(tokenizer)}), so the model knows it already{advice}'
-    if len(pieces) > 1: return f"{given}: is split into {len(pieces)} tokens ({' + '.join(p.removesuffix('</w>') for p, _ in pieces)}), which other words use too{advice}"
-    return ''
+    if identifier.lower() == class_noun.lower():
+        raise InputError(f'identifier={identifier!r}: is the class noun itself, so the subject would have no name of '
+                         f'its own{_advice(tokenizer)}')
+    weakness = _weakness(identifier, tokenizer)
+    return weakness and f'identifier={identifier!r}:{weakness}{_advice(tokenizer)}'
 
 def check_identifier(
     identifier:str,     # the word for the subject
@@ -83,19 +99,23 @@ def check_identifier(
 _FORMS = ('s', 'es', 'ed', 'er', 'ing', 'ly')
 _RUDE = {'fck', 'kkkk', 'stfu', 'milf', 'fag'}  # in the last third of CLIP's vocabulary
 
+def _has_meaning(word, vocabulary):
+    "Check whether a vocabulary itself tells that a word means something."
+    return word in _RUDE or is_everyday(word) or any(f'{word}{form}</w>' in vocabulary for form in _FORMS)
+
 def rare_words(
     tokenizer,          # of a pipeline
     shortest:int=3,     # letters
     longest:int=4,      # letters; the paper: at most 3
 )->list[tuple[str, int]]: # word and number, the rarest first
-    "List the short words that are one rare token and, as far as a vocabulary can tell, no everyday word."
+    "List the short words that are one rare token and, as far as a vocabulary can tell, not an everyday word."
     vocabulary, found = tokenizer.get_vocab(), []
     frequent = len(vocabulary)*2//3  # rarer than what everyday words can be
     for piece, number in vocabulary.items():
         if number < frequent or not re.fullmatch(rf'[a-z]{{{shortest},{longest}}}</w>', piece): continue
         word = piece.removesuffix('</w>')
-        if word in _RUDE or is_everyday(word) or any(f'{word}{form}</w>' in vocabulary for form in _FORMS): continue
-        if split_tokens(tokenizer, word) == [(piece, number)]: found.append((word, number))
+        if _has_meaning(word, vocabulary) or split_tokens(tokenizer, word) != [(piece, number)]: continue
+        found.append((word, number))
     return sorted(found, key=lambda pair: -pair[1])
 
 # %% ../nbs/05a_identifiers.ipynb #95600d4f
@@ -109,21 +129,26 @@ def article(
 def word_effect(
     pipeline,               # the model to ask; stays as it is
     words:list[str],        # candidates for an identifier
-    class_noun:str='dog',   # what they shall stand before
+    class_noun:str='dog',   # the noun that follows it
     num_steps:int=5,        # noise levels to look at
     num_images:int=2,       # at each, from seeds 0, 1 ...
-)->list[float]: # 0: the model does not hear the word; 1: its prediction changes by as much as it is large
+)->list[float]: # 0: the model does not react to the word; 1: its prediction changes by as much as it is large
     "Measure how much a word, put in the place of the article, changes what the UNet predicts."
-    from dreambooth_nb.guidance import _inference, _sampler, denoise, initial_noise  # here, since a Subject alone needs no diffusers
-    from dreambooth_nb.pipeline import encode_prompt
-    with _inference(pipeline):
-        unet, scheduler, noise = pipeline.unet, _sampler(pipeline, 'ddim', num_steps), initial_noise(pipeline, range(num_images))
-        def text(word): return encode_prompt(pipeline, [f'a photo of {word} {class_noun}']).to(unet.dtype).expand(num_images, -1, -1)
-        states, plain = [noise], text(article(class_noun))
-        denoise(unet, scheduler, noise, plain, guidance_scale=1, on_step=lambda i, t, latents: states.append(latents))
-        def predictions(cond): return torch.stack([unet(x.to(unet.dtype), t, cond).sample.float() for x, t in zip(states, scheduler.timesteps)])
+    # here, since a Subject alone needs no diffusers
+    from dreambooth_nb.sampling import Sampling, Start, TextConditions, denoise, inference_mode, initial_noise
+    from dreambooth_nb.sampling import make_scheduler, predictor, stack_conditions
+    sampling = Sampling(guidance_scale=1., num_inference_steps=num_steps, scheduler='ddim').resolve(pipeline)
+    scheduler = make_scheduler(pipeline, sampling.scheduler, num_steps)
+    predict, texts, noise = predictor(pipeline), TextConditions(pipeline), initial_noise(pipeline, range(num_images))
+    def conditions(word): return stack_conditions([texts[f'a photo of {word} {class_noun}']]*num_images)
+    states, plain = [noise], conditions(article(class_noun))
+    def predictions(cond):
+        return torch.stack([predict(x, t, cond).float() for x, t in zip(states, scheduler.timesteps)])
+    with inference_mode(pipeline):
+        denoise(predict, scheduler, Start(noise, plain), sampling, lambda i, t, latents: states.append(latents))
         base = predictions(plain)
-        return [((predictions(text(word)) - base).square().mean()/base.square().mean()).sqrt().item() for word in words]
+        change = [(predictions(conditions(word)) - base).square().mean() for word in words]
+        return [(c/base.square().mean()).sqrt().item() for c in change]
 
 # %% ../nbs/05a_identifiers.ipynb #878dedc4
 class Candidate(NamedTuple):
@@ -134,13 +159,14 @@ class Candidate(NamedTuple):
 
 def find_identifiers(
     tokenizer,              # of a pipeline
-    count:int=20,           # how many to give
+    count:int=20,           # how many to list
     pipeline=None,          # the model, to ask it which words mean nothing to it; None: by rarity alone
-    class_noun:str='dog',   # what they shall stand before
+    class_noun:str='dog',   # the noun that follows them
     tried:int=60,           # how many of the rarest to ask for
 )->list[Candidate]: # the best first
-    "Rank identifiers: single tokens, rare, and, if the model is given, without effect on what it draws."
+    "Rank identifiers: single tokens, rare, and, if the model is given, without effect on what it generates."
     words = rare_words(tokenizer)
     if pipeline is None: return [Candidate(*pair, None) for pair in words[:count]]
-    effects = word_effect(pipeline, [w for w, _ in words[:tried]], class_noun)
-    return sorted((Candidate(*pair, e) for pair, e in zip(words, effects)), key=lambda c: c.effect)[:count]
+    effects = word_effect(pipeline, [word for word, _ in words[:tried]], class_noun)
+    found = [Candidate(*pair, effect) for pair, effect in zip(words, effects)]
+    return sorted(found, key=lambda candidate: candidate.effect)[:count]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .core import to_tensor
 from .errors import InputError
 from .measures import Panel
-from .pipeline import _first_line
+from .tensor_files import first_line
 from .toyland import ACCESSORIES, CLASSES, CONTEXTS, PALETTE, PATTERNS, Scene
 
 # %% ../nbs/11b_judge.ipynb #60ed1016
@@ -100,7 +100,7 @@ def load_judge(
     judge, file = Judge(), path or files('dreambooth_nb')/'models'/'judge.safetensors'
     try: judge.load_state_dict({k: v.float() for k, v in load_file(file).items()})
     except (OSError, SafetensorError, RuntimeError) as e:
-        why = _first_line(e)
+        why = first_line(e)
         raise InputError(f'path={path}: is not a judge ({why}); give a file that save_judge wrote') from None
     return judge.eval().requires_grad_(False)
 

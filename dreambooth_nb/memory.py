@@ -298,12 +298,10 @@ def _bare(kind, config, dtype=torch.float32):
         config = kind.config_class(**config) if isinstance(config, dict) else config
         return nn.Module.to(kind(config), dtype=dtype)
 
-def _network_names(family): return [family.denoiser, *family.text_encoders, 'vae']
-
 def _read_configs(model):
     "Read the networks' configurations from a pipeline's folder."
     folder = MODELS/'toyland' if str(model) == 'toyland' else Path(model).expanduser()
-    known = {name for family in FAMILIES for name in _network_names(family)}
+    known = {name for family in FAMILIES for name in family.networks}
     paths = [path for path in folder.glob('*/config.json') if path.parent.name in known]
     try: configs = {path.parent.name: json.loads(path.read_text(encoding='utf-8')) for path in paths}
     except OSError: configs = {}
@@ -320,12 +318,12 @@ def _skeleton(model):
         return with_parts(model, **{name: _bare(type(part), part.config, part.dtype)
                                     for name, part in networks(model).items()})
     configs = model if isinstance(model, dict) else _read_configs(model)
-    family = next((f for f in FAMILIES if {*_network_names(f)} == {*configs}), None)
+    family = next((f for f in FAMILIES if {*f.networks} == {*configs}), None)
     if family is None: raise InputError(f'model: has configurations of {", ".join(configs)}, which no known pipeline has')
     parts = {name: _bare(family.parts[name], config) for name, config in configs.items()}
     words = {name.replace('text_encoder', 'tokenizer'): _any_words(parts[name]) for name in family.text_encoders}
     others = dict.fromkeys(inspect.signature(family.pipeline).parameters)
-    return family.pipeline(**others | parts | words | dict(requires_safety_checker=False))
+    return family.pipeline(**others | family.extras | parts | words)
 
 def _any_words(encoder):
     "Return a tokenizer that gives as many tokens as a text encoder reads."

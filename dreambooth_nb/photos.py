@@ -25,19 +25,19 @@ from .errors import InputError, bounded_message
 
 # %% ../nbs/05b_photos.ipynb #4b321245
 def _eight_bits(
-    image:Image.Image, # of mode I;16 and its kin, I or F
+    image:Image.Image, # of mode I;16 and similar ones, I or F
 )->Image.Image: # of mode L
-    "Bring a picture with deep grey values to 0 ... 255, by its format's full range and not by its brightest pixel."
+    "Reduce an image with deep grey values to 0 ... 255, by its format's full range and not by its brightest pixel."
     values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    if image.mode.startswith('I;16'): full = 65_535
-    else: full = next((f for f in ((1,) if image.mode == 'F' else ()) + (255, 65_535) if values.max() <= f), values.max())
+    ranges = [65_535] if image.mode.startswith('I;16') else [1, 255, 65_535] if image.mode == 'F' else [255, 65_535]
+    full = next((end for end in ranges if values.max() <= end), values.max())
     return Image.fromarray((values.clip(0, full)*(255/full)).round().astype(np.uint8))
 
 def _to_srgb(
     image:Image.Image,      # without alpha
     profile:bytes|None,     # as the file states it
 )->tuple[Image.Image, bool]: # RGB, whether the profile was applied
-    "Bring a picture to sRGB by its own profile; plainly if there is none, or none that fits."
+    "Convert an image to sRGB by its own profile; plainly if there is none, or none that fits."
     if image.mode not in ('RGB', 'CMYK', 'L'): image = image.convert('RGB')
     with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
@@ -46,16 +46,28 @@ def _to_srgb(
     return image.convert('RGB'), False
 
 # %% ../nbs/05b_photos.ipynb #0264b3d9
-def _background(colour):
-    "The colour as red, green and blue; `InputError` if there is no such colour."
-    try: return tuple(colour) if not isinstance(colour, str) else ImageColor.getrgb(colour)[:3]
-    except ValueError: raise InputError(f"background={colour!r}: is no colour; give a name such as white, or '#ffffff'") from None
+def _colour(background):
+    "Return a colour as red, green and blue."
+    try: return tuple(background) if not isinstance(background, str) else ImageColor.getrgb(background)[:3]
+    except ValueError:
+        raise InputError(f"background={background!r}: is not a colour; "
+                         "give a name such as white, or '#ffffff'") from None
+
+def _without_alpha(image, background):
+    "Put a transparent image on a background; a note if that changes it."
+    image = image.convert('RGBA')
+    least, most = image.getchannel('A').getextrema()
+    if most == 0:
+        raise InputError('image: is fully transparent, nothing can be learned from it; give another image')
+    notes = [f'transparent parts filled with {background}'] if least < 255 else []
+    backdrop = Image.new('RGBA', image.size, _colour(background))
+    return Image.alpha_composite(backdrop, image).convert('RGB'), notes
 
 def to_rgb(
     image:Image.Image,  # of any mode
-    background:str|tuple[int, int, int]='white', # what shows through where the picture is transparent
+    background:str|tuple[int, int, int]='white', # what shows through where the image is transparent
 )->tuple[Image.Image, list[str]]: # RGB, and what had to be done
-    "Make an RGB picture as a viewer would show it: upright, on a background, in sRGB."
+    "Convert an image to RGB as a viewer would show it: upright, on a background, in sRGB."
     notes, profile = [], image.info.get('icc_profile')
     if image.getexif().get(0x0112, 1) not in (0, 1): notes.append('turned upright')
     image = ImageOps.exif_transpose(image)
@@ -63,10 +75,8 @@ def to_rgb(
         image, profile = _eight_bits(image), None
         notes.append('reduced to 8 bits')
     if image.has_transparency_data:
-        image = image.convert('RGBA')
-        if image.getchannel('A').getextrema()[1] == 0: raise InputError('image: is fully transparent, nothing can be learned from it; give another picture')
-        if image.getchannel('A').getextrema()[0] < 255: notes.append(f'transparent parts filled with {background}')
-        image = Image.alpha_composite(Image.new('RGBA', image.size, _background(background)), image).convert('RGB')
+        image, filled = _without_alpha(image, background)
+        notes += filled
     if image.mode == 'CMYK': notes.append('from CMYK')
     image, applied = _to_srgb(image, profile)
     return image, notes + ['colour profile applied']*applied
@@ -77,13 +87,13 @@ _RAW = ('.dng', '.cr2', '.cr3', '.nef', '.arw', '.raf', '.orf', '.rw2')
 
 @dataclass(frozen=True)
 class Photo:
-    "A picture with where it came from and what was done to it."
+    "An image with where it came from and what was done to it."
     image:Image.Image           # RGB
     name:str                    # of the file
     notes:tuple[str, ...] = ()  # such as 'turned upright'
 
 def _register_heif():
-    "Let Pillow open the photos of iPhones; pillow-heif turns them upright, by what HEIC says and not by EXIF."
+    "Let Pillow open the photos of iPhones; pillow-heif turns them upright, by HEIC's own mark and not by EXIF."
     with suppress(ImportError):
         from pillow_heif import register_heif_opener
         if 'HEIF' not in Image.OPEN: register_heif_opener()
@@ -92,7 +102,7 @@ def _read(
     path:Path,          # of the file
     background='white', # see `to_rgb`
 )->Photo:
-    "Read a picture; any exception means that it cannot be used."
+    "Read an image; any exception means that it cannot be used."
     if not path.is_file(): raise FileNotFoundError(path)
     if path.suffix.lower() in _RAW: raise UnidentifiedImageError('raw')
     Image.init()
@@ -103,10 +113,28 @@ def _read(
             image.load()
             frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)  # MPO: a photo with its preview
             rgb, notes = to_rgb(image, background)
-            which = f'main one of {frames} pictures' if image.format == 'HEIF' else f'first of {frames} frames'
+            which = f'main one of {frames} images' if image.format == 'HEIF' else f'first of {frames} frames'
     return Photo(rgb, path.name, tuple(notes + [which]*(frames > 1)))
 
 # %% ../nbs/05b_photos.ipynb #b46046dc
+_HEIC = ('.heic', '.heif')
+
+def _unreadable(ending):
+    "Say why an ending cannot be read; '' if it can."
+    if ending in _RAW: return f'{ending[1:].upper()} cannot be read, save it as JPEG or PNG'
+    if ending in _HEIC and 'HEIF' not in Image.OPEN: return 'HEIC needs `pip install pillow-heif`, or save it as JPEG'
+    return ''
+
+def _damage(ending, error):
+    "Say what an error of a decoder means."
+    if isinstance(error, UnidentifiedImageError): return 'damaged' if ending in _HEIC else 'not an image'
+    if isinstance(error, PermissionError): return 'no permission to read it'
+    if isinstance(error, Image.DecompressionBombError): return 'too many pixels, reduce it first'
+    text = ' '.join(str(error).split())
+    for known in ('truncated', 'fully transparent'):
+        if known in text.lower(): return known
+    return f'damaged: {text}'
+
 def _reason(
     path:Path,          # of the file
     error:Exception,    # from `_read`
@@ -115,16 +143,7 @@ def _reason(
     if not path.is_file(): return 'not a file' if path.exists() else 'no such file'
     if path.stat().st_size == 0: return 'zero bytes'
     ending = path.suffix.lower()
-    if ending in _RAW: return f'{ending[1:].upper()} cannot be read, save it as JPEG or PNG'
-    if ending in ('.heic', '.heif') and 'HEIF' not in Image.OPEN:
-        return 'HEIC needs `pip install pillow-heif`, or save it as JPEG'
-    if isinstance(error, UnidentifiedImageError):
-        return 'not a picture' if ending not in ('.heic', '.heif') else 'damaged'
-    if isinstance(error, PermissionError): return 'no permission to read it'
-    if isinstance(error, Image.DecompressionBombError): return 'too many pixels, reduce it first'
-    if 'truncated' in str(error).lower(): return 'truncated'
-    if 'fully transparent' in str(error): return 'fully transparent'
-    return f"damaged: {' '.join(str(error).split())}"
+    return _unreadable(ending) or _damage(ending, error)
 
 def _looked_up(
     path:str|Path,  # as the user gave it
@@ -142,77 +161,86 @@ def load_photo(
     path:str|Path,      # of the file
     background:str|tuple[int, int, int]='white', # behind transparent parts
 )->Photo:
-    "Load one picture as RGB."
+    "Load one image as RGB."
     path = _looked_up(path, 'path')
-    _background(background)
+    _colour(background)
     try: return _read(path, background)
-    except Exception as e: raise InputError(f'path={path}: {_reason(path, e)}; give another picture') from None
+    except Exception as e: raise InputError(f'path={path}: {_reason(path, e)}; give another image') from None
 
 # %% ../nbs/05b_photos.ipynb #1ad56c21
 CAPTION_ENDINGS = ('.txt', '.text', '.caption', '.captions', '.cap', '.tags',
-          '.json', '.jsonl', '.csv', '.tsv', '.yaml', '.yml', '.toml')
+                   '.json', '.jsonl', '.csv', '.tsv', '.yaml', '.yml', '.toml')
 _COMPANIONS = (*CAPTION_ENDINGS, '.md', '.npz', '.ini', '.db')  # captions, caches, folder views
 
+def _files_of(folder, argument, without):
+    "List the files of a folder that should be images, by name."
+    if not str(folder).strip(): raise InputError(f'{argument}={str(folder)!r}: is empty; give a folder with images')
+    folder = _looked_up(folder, argument)
+    if not folder.exists(): raise InputError(f'{argument}={folder}: there is no such folder; check the path')
+    if not folder.is_dir(): raise InputError(f'{argument}={folder}: is a file; give the folder that it is in')
+    try: paths = sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as e: raise InputError(f'{argument}={folder}: {e.strerror}; check the path') from None
+    return folder, [path for path in paths if not path.name.startswith('.') and path.name not in without
+                    and path.suffix.lower() not in _COMPANIONS and not path.is_dir()]
+
 def load_photos(
-    folder:str|Path,            # of pictures; for a subject 3 to 5 are usual
+    folder:str|Path,            # of images; for a subject 3 to 5 are usual
     background:str|tuple[int, int, int]='white', # behind transparent parts
     argument:str='folder',      # what the user calls the folder, for messages
     without:Collection[str]=(), # names of files that are not read
-    needed:bool=True,           # a folder without a usable picture is refused
+    needed:bool=True,           # a folder without a usable image is refused
 )->tuple[list[Photo], list[tuple[str, str]]]: # in the order of their names; what was skipped, and why
-    "Load all pictures of a folder; warn of each that cannot be used."
-    if not str(folder).strip(): raise InputError(f'{argument}={str(folder)!r}: is empty; give a folder with pictures')
-    folder = _looked_up(folder, argument)
-    if not folder.exists(): raise InputError(f'{argument}={folder}: there is no such folder; check the path')
-    if not folder.is_dir(): raise InputError(f'{argument}={folder}: is a file; give the folder that it lies in')
-    _background(background)
-    try: paths = sorted(folder.iterdir(), key=lambda p: p.name)
-    except OSError as e: raise InputError(f'{argument}={folder}: {e.strerror}; check the path') from None
+    "Load all images of a folder; warn of each that cannot be used."
+    folder, paths = _files_of(folder, argument, without)
+    _colour(background)
     photos, skipped = [], []
     for path in paths:
-        if (path.name.startswith('.') or path.name in without
-                or path.suffix.lower() in _COMPANIONS or path.is_dir()): continue
         try: photos.append(_read(path, background))
         except Exception as e: skipped.append((path.name, _reason(path, e)))
-    _tell(folder, photos, skipped, argument, needed)
+    if not photos and needed: raise InputError(f'{argument}={folder}: {_advice(folder, skipped, argument)}')
+    _warn(photos, skipped)
     return photos, skipped
 
-def some_of(names, most=4):
-    "The first few names."
+def some_of(
+    names:list[str],    # any number
+    most:int=4,         # to be listed
+)->str: # such as 'a, b, c, d and 3 more'
+    "List the first few names."
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
-def _below(folder, argument):
-    "How to give pictures that lie one level down, such as in kohya's '10_sks dog'; '' if there are none."
+def _skipped_ones(skipped): return some_of([f'{name} ({reason})' for name, reason in skipped], 8)
+
+def _folders_below(folder):
+    "Count the images one level down, by folder."
     endings, counts = {e for e, f in Image.registered_extensions().items() if f in FORMATS}, {}
-    for f in sorted(folder.iterdir()):
+    for below in sorted(folder.iterdir()):
         with suppress(OSError):
-            if f.is_dir(): counts[f] = sum(p.suffix.lower() in endings and p.name[0] != '.' for p in f.iterdir())
-    found = [f for f, count in counts.items() if count and f.name[0] != '.']
-    if not found: return ''
-    listed = some_of([f'{f.name} ({counts[f]})' for f in found])
-    text = f"has no picture itself, but there are some one level down, in {listed}; give {argument}={str(found[0])!r}"
-    kohya = re.fullmatch(r'\d+_(\S+) (.+)', found[0].name)
+            if below.is_dir() and below.name[0] != '.':
+                counts[below] = sum(p.suffix.lower() in endings and p.name[0] != '.' for p in below.iterdir())
+    return {below: count for below, count in counts.items() if count}
+
+def _advice(folder, skipped, argument):
+    "Say what to do about a folder without a usable image; perhaps they are one level down, as kohya's '10_sks dog'."
+    counts = _folders_below(folder)
+    if not counts:
+        which = f' (skipped {_skipped_ones(skipped)})' if skipped else ''
+        return f'has no image that can be read{which}; put some photos there, as JPEG or PNG'
+    first, listed = [*counts][0], some_of([f'{below.name} ({count})' for below, count in counts.items()])
+    text = f'has no image itself, but there are some one level down, in {listed}; give {argument}={str(first)!r}'
+    kohya = re.fullmatch(r'\d+_(\S+) (.+)', first.name)
     if not kohya or argument == 'class_data_dir': return text
     return (f'{text}, identifier={kohya[1]!r}, class_noun={kohya[2]!r}; '
             'repeats are not needed, the number of steps decides')
 
-def _tell(folder, photos, skipped, argument, needed):
-    "Warn of what was skipped or cut down; refuse a folder without a usable picture."
-    listed = (', '.join(f'{name} ({reason})' for name, reason in skipped[:8])
-              + (f' and {len(skipped) - 8} more' if len(skipped) > 8 else ''))
-    if not photos and needed:
-        if below := _below(folder, argument): raise InputError(f'{argument}={folder}: {below}')
-        raise InputError(
-            f"{argument}={folder}: has no picture that can be read{f' (skipped {listed})' if skipped else ''}; "
-            'put some photos there, as JPEG or PNG')
+def _warn(photos, skipped):
+    "Warn of what was skipped or cut down."
     if skipped:
-        warnings.warn(bounded_message(
-            f"skipped {listed}; {len(photos)} picture{'s'*(len(photos) != 1)} left"), stacklevel=3)
-    for p in photos:
-        for note in p.notes:
+        left = f"{len(photos)} image{'s'*(len(photos) != 1)} left"
+        warnings.warn(bounded_message(f'skipped {_skipped_ones(skipped)}; {left}'), stacklevel=3)
+    for photo in photos:
+        for note in photo.notes:
             if note.startswith(('first', 'main')):
-                warnings.warn(
-                    f'{p.name} is animated or has several pages: only the {note} is used', stacklevel=3)
+                warnings.warn(f'{photo.name} is animated or has several pages: only the {note} is used', stacklevel=3)
 
 # %% ../nbs/05b_photos.ipynb #dd96672f
 def crop_position(
@@ -263,20 +291,22 @@ def random_view(
     random_crop:bool=True,      # else the middle
     random_flip:bool=True,      # else never mirrored
 )->tuple[tuple[float, float], bool]: # place and flip, as `fit` takes them
-    "Choose how a training sample is cut out of its picture."
+    "Choose how a training sample is cut out of its image."
     left, top, coin = torch.rand(3, generator=generator).tolist()
     return (left, top) if random_crop else (.5, .5), random_flip and coin < .5
 
 def views(
-    count:int,          # crops per picture
+    count:int,          # crops per image
     random_crop:bool,   # else one crop: the middle
     random_flip:bool,   # each crop also mirrored
     seed:int=0,         # of the run
-    position:int=0,     # of the picture in its list
+    position:int=0,     # of the image in its list
 )->list[tuple[tuple[float, float], bool]]: # as `random_view`; as many as there are different ones
-    "Choose a fixed set of views of one picture, spread over the free room: what a cache of latents holds."
+    "Choose a fixed set of views of one image, spread over the free room: what a cache of latents contains."
     if count < 1: raise InputError(f'crop_variants={count}: must be at least 1')
     g = generator_for(seed, 'views', position)
-    places = (torch.stack([torch.randperm(count, generator=g) for _ in range(2)], 1) + torch.rand(count, 2, generator=g))/count
+    strips = torch.stack([torch.randperm(count, generator=g) for _ in range(2)], 1)
+    places = (strips + torch.rand(count, 2, generator=g))/count
     crops = [tuple(place) for place in places.tolist()] if random_crop else [(.5, .5)]
-    return [(place, flip) for place in crops for flip in ((False, True) if random_flip else (False,))]
+    flips = (False, True) if random_flip else (False,)
+    return [(place, flip) for place in crops for flip in flips]

@@ -24,7 +24,7 @@ from .errors import InputError, bounded_message
 from .files import file_sha256, replacing_file, writable_folder
 from .diffusion import per_sample_loss
 from .families import fingerprint
-from .guidance import generate
+from .sampling import generate
 from .photos import load_photos
 
 # after our own modules, whose import of diffusers is a quiet one

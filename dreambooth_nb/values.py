@@ -93,7 +93,9 @@ def _read_as(kind, value):
     return read
 
 # %% ../nbs/08a_values.ipynb #286dee71
-def _is_null(value, kinds): return value is None or value in ('null',) if Text in kinds else value in (None, 'null', 'Null', 'NULL', '~')
+def _is_null(value, kinds):
+    "Check whether a value means None; of texts only `null` does."
+    return value is None or value in (['null'] if Text in kinds else ['null', 'Null', 'NULL', '~'])
 
 def _prepared(value, kinds):
     "Return a value as its types expect it: paths as texts, and YAML's false as the word no."
@@ -112,7 +114,7 @@ def read_value(
     "Read a value as a type."
     kinds = kinds_of(hint)
     prepared = _prepared(value, kinds)
-    if isinstance(prepared, str | NoneType) and _is_null(prepared, kinds) and NoneType in get_args(hint): return None
+    if NoneType in get_args(hint) and _is_null(prepared, kinds): return None
     for kind in kinds:
         try: read = _read_as(kind, prepared)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError): continue

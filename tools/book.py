@@ -1,31 +1,42 @@
 """Write what all notebooks share, and check that they hang together: `python tools/book.py`.
 
-From `repository = owner/name` in settings.ini come the Colab badge, a notebook's first cell, and the install cell, which
-does nothing outside Colab. While the setting is empty there is no badge, and the cell only says how to get the package:
-its name on PyPI belongs to nobody, and whoever takes it would run code on readers' machines.
-Then every notebook is checked: its question, its two exercises with folded solutions, its links, no folder of this
-machine in its outputs. A room, a letter after its number (`17a_settings`), has code and checks that a learner may skip:
-it needs no question and no exercises. Status 1 if one lacks something.
+Written are the Colab badge (a notebook's first cell), the install cell, and the links at the end. Badge and install
+cell come from `repository = owner/name` in settings.ini. While it is empty there is no badge, and the cell only says
+how to get the package: its name on PyPI belongs to nobody, and whoever takes it would run code on readers' machines.
+
+Then every notebook is checked: its question, its two exercises with folded solutions, its row in index.ipynb, no
+folder of this machine in its outputs. A room, a letter after its number (`17a_settings`), has code and checks that a
+learner may skip: it needs no question and no exercises. And the layers: exported cells import from notebooks of lower
+numbers, or of their own number without a circle, and nobody imports another module's underscore names. Status 1 if
+something is wrong.
 """
+import ast
 import re
 import sys
 from configparser import ConfigParser
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from fastcore.nbio import mk_cell, nb2str, read_nb, write_nb
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = 'dreambooth_nb'
 BADGE = '[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]'
-INSTALL = '''#| eval: false
+INSTALL = r'''#| eval: false
 #| hide
 # [ -e /content ] marks Colab; elsewhere the package is already installed
 !bash -c '[ -e /content ] && {}' '''.rstrip()
-BY_HAND = 'echo "Upload the repository of {} to /content/book, then: !pip install -q ./book && cp -rn book/nbs/logs ."'
-FROM_REPOSITORY = '[ ! -e /content/book ] && cd /content && git clone -q --depth 1 https://github.com/{} book && pip install -q ./book && cp -rn book/nbs/logs .'
+BY_HAND = r'''\
+    echo "Upload the repository of {} to /content/book, then:" \
+    "!pip install -q ./book && cp -rn book/nbs/logs ."'''
+FROM_REPOSITORY = r'''[ ! -e /content/book ] && cd /content && \
+    git clone -q --depth 1 https://github.com/{} book && \
+    pip install -q ./book && cp -rn book/nbs/logs .'''
+LINKS = ('Previous: ', 'Next: ', 'Lesson: ')     # what the line with the links begins with
 
 
 def settings():
-    "The package's name, and the repository or ''."
+    "Read the package's name, and the repository or ''."
     config = ConfigParser(delimiters=['='])
     with open(ROOT/'settings.ini', encoding='utf-8') as f: config.read_file(f)
     name, repository = config['DEFAULT']['lib_name'], config['DEFAULT']['repository'].strip()
@@ -33,6 +44,17 @@ def settings():
         sys.exit(f'settings.ini: repository = {repository}: must be owner/name as on GitHub, or nothing')
     return name, repository
 
+
+def number_of(path): return int(path.name[:2])
+
+
+def is_room(path): return re.match(r'\d+[a-z]_', path.name) is not None
+
+
+def title_of(notebook): return next(cell.source for cell in notebook.cells if cell.source.startswith('# '))
+
+
+# what is written
 
 def furnish(notebook, name, package, repository):
     "Put the badge and the install cell into a notebook, in place."
@@ -45,52 +67,121 @@ def furnish(notebook, name, package, repository):
         notebook.cells.insert(0, mk_cell(f'{BADGE}({address})', 'markdown', id='colab-badge'))
 
 
-def is_room(path): return re.match(r'\d+[a-z]_', path.name) is not None
+def link(path, notebook):
+    "Write a link to a notebook: number and title."
+    number = path.name.split('_')[0]
+    return f'[{number} {title_of(notebook).splitlines()[0][2:]}]({path.name})'
 
 
-def flaws(notebook, path, neighbours):
-    "What a numbered notebook lacks, one line each."
-    prose = [cell.source for cell in notebook.cells if cell.cell_type == 'markdown']
-    text, last = '\n'.join(prose), prose[-1]
-    title = next((i for i, cell in enumerate(notebook.cells) if cell.source.startswith('# ')), None)
-    if title is None or '\n> ' not in notebook.cells[title].source: yield 'has no title with a claim'
-    elif not is_room(path) and '**Question.**' not in notebook.cells[title + 1].source: yield 'has no **Question.** below its title'
-    if sum('[ -e /content ]' in cell.source for cell in notebook.cells if cell.cell_type == 'code') != 1: yield 'needs one install cell with [ -e /content ]'
+def links_at_end(path, notebooks):
+    "Write the line that leads on: from a lesson to its neighbours and rooms, from a room to its lesson."
+    lessons = [p for p in notebooks if not is_room(p)]
+    def to(paths): return ', '.join(link(p, notebooks[p]) for p in paths)
+    if is_room(path): return f'Lesson: {to(p for p in lessons if number_of(p) == number_of(path))}.'
+    i = lessons.index(path)
+    rooms = [p for p in notebooks if is_room(p) and number_of(p) == number_of(path)]
+    words = [('Previous', lessons[max(0, i - 1):i]), ('Next', lessons[i + 1:i + 2]), ('Rooms', rooms)]
+    return ' '.join(f'{word}: {to(paths)}.' for word, paths in words if paths)
+
+
+def lead_on(notebook, line):
+    "Put the line with the links at a notebook's end, in place."
+    last = notebook.cells[-1]
+    if last.cell_type != 'markdown':
+        notebook.cells.append(last := mk_cell('', 'markdown'))
+    paragraphs = last.source.strip().split('\n\n')
+    if paragraphs[-1].startswith(LINKS) or not paragraphs[-1]: paragraphs.pop()
+    last.source = '\n\n'.join([*paragraphs, line])
+
+
+# what is checked: the text
+
+def flaws(notebook, path):
+    "Say what a numbered notebook lacks, one line each."
+    text = '\n'.join(cell.source for cell in notebook.cells if cell.cell_type == 'markdown')
+    code = [cell.source for cell in notebook.cells if cell.cell_type == 'code']
+    if '\n> ' not in title_of(notebook): yield 'has no claim below its title'
+    if sum('[ -e /content ]' in source for source in code) != 1: yield 'needs one install cell with [ -e /content ]'
     if '## What we learned' not in text: yield "has no section 'What we learned'"
-    if not is_room(path): yield from missing_exercises(text)
-    if any(str(place) in nb2str(notebook) for place in (ROOT, Path.home()) if place != Path('/')): yield 'names a folder of this machine'
-    for neighbour in neighbours:
-        if f']({neighbour})' not in last: yield f'does not end with a link to {neighbour}'
+    if any(str(place) in nb2str(notebook) for place in (ROOT, Path.home()) if place != Path('/')):
+        yield 'names a folder of this machine'
+    if not is_room(path): yield from missing_in_lesson(text)
     yield from dead_links(text, path)
 
 
-def missing_exercises(text):
-    "What a lesson's exercises lack, one line each."
+def missing_in_lesson(text):
+    "Say what a lesson lacks, one line each."
     exercises = text.partition('## Exercises')[2]
+    if '**Question.**' not in text: yield 'has no **Question.**'
     if exercises.count('<details>') < 2 or exercises.count('</details>') != exercises.count('<details>'):
         yield "needs a section 'Exercises' with two folded solutions"
     elif exercises.count('```') < 4: yield 'needs code in both solutions'
 
 
 def dead_links(text, path):
-    "Links to files that do not exist, one line each."
-    for target in re.findall(r'\]\((?![a-z]+:|#)([^)\s#]+)', re.sub(r'```.*?```|`[^`\n]*`|\$[^$]*\$', '', text, flags=re.S)):
+    "List links to files that do not exist, one line each."
+    prose = re.sub(r'```.*?```|`[^`\n]*`|\$[^$]*\$', '', text, flags=re.S)
+    for target in re.findall(r'\]\((?![a-z]+:|#)([^)\s#]+)', prose):
         if not (path.parent/target).exists(): yield f'links to {target}, which does not exist'
+
+
+# what is checked: the layers
+
+def tree_of(source):
+    "Parse a cell, its shell commands left out."
+    lines = ['pass' if re.match(r'\s*[!%]', line) else line for line in source.split('\n')]
+    return ast.parse('\n'.join(lines)) if '[ -e /content ]' not in source else ast.Module([], [])
+
+
+def imports(source):
+    "List what a cell takes from this package: (module, name), also within functions."
+    for node in ast.walk(tree_of(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or '').startswith(f'{PACKAGE}.'):
+            yield from ((node.module.split('.')[1], alias.name) for alias in node.names)
+        if isinstance(node, ast.Import):
+            taken = [alias.name.split('.') for alias in node.names]
+            yield from ((names[1], None) for names in taken if names[0] == PACKAGE and len(names) > 1)
+
+
+def module_of(notebook):
+    "Return the module that a notebook exports, or None."
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == 'code']
+    return next((m[1] for source in sources if (m := re.search(r'^#\|\s*default_exp\s+(\w+)', source, re.M))), None)
+
+
+def layer_flaws(notebooks):
+    "List the imports that no layer allows, one line each."
+    numbers = {module_of(notebook): number_of(path) for path, notebook in notebooks.items()}
+    graph = {}
+    for path, notebook in notebooks.items():
+        own = module_of(notebook)
+        for cell in (cell for cell in notebook.cells if cell.cell_type == 'code'):
+            exported = re.search(r'^#\|\s*export', cell.source, re.M)
+            for module, name in imports(cell.source):
+                if module != own and name and name.startswith('_'):
+                    yield f'nbs/{path.name}: imports {name}, which belongs to {module} alone'
+                if not exported: continue
+                graph.setdefault(own, set()).add(module)
+                if numbers.get(module, 0) > number_of(path):
+                    yield f'nbs/{path.name}: exports an import of {module}, whose number is higher'
+    try: TopologicalSorter(graph).prepare()
+    except CycleError as e: yield f'modules import each other in a circle: {" <- ".join(e.args[1])}'
 
 
 def main():
     package, repository = settings()
-    paths = sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))
-    names, wrong = [p.name for p in paths], []
-    for i, path in enumerate(paths):
-        notebook = read_nb(path)
+    notebooks = {path: read_nb(path) for path in sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))}
+    wrong = []
+    for path, notebook in notebooks.items():
         furnish(notebook, path.name, package, repository)
+        lead_on(notebook, links_at_end(path, notebooks))
         if nb2str(notebook) != path.read_text(encoding='utf-8'): write_nb(notebook, path)
-        wrong += [f'nbs/{path.name}: {flaw}' for flaw in flaws(notebook, path, names[max(0, i - 1):i] + names[i + 1:i + 2])]
+        wrong += [f'nbs/{path.name}: {flaw}' for flaw in flaws(notebook, path)]
     index = ROOT/'nbs'/'index.ipynb'
     text = '\n'.join(cell.source for cell in read_nb(index).cells)
     wrong += [f'nbs/index.ipynb: {flaw}' for flaw in dead_links(text, index)]
-    wrong += [f'nbs/index.ipynb: has no row for {name}' for name in names if f']({name})' not in text]
+    wrong += [f'nbs/index.ipynb: has no row for {path.name}' for path in notebooks if f']({path.name})' not in text]
+    wrong += layer_flaws(notebooks)
     if wrong: sys.exit('\n'.join(wrong))
 
 
