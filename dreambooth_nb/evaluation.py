@@ -21,21 +21,18 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .config import load_config, make_subjects, subject_phrase
+from .config import make_subjects, subject_phrase
 from .drawing import render
 from .errors import InputError
-from .reopening import open_model
-from .files import replacing_file, usable_path, writable_folder
-from .opening import model_name
-from .sampling import generate
+from .files import replacing_file, writable_folder
 from .judge import Judge, load_judge, toyland_panel
 from .measures import Embedder, Panel, photo_panel, summarise_scores
-from .opening import load_pipeline
+from .opening import load_pipeline, model_name
 from .prior import class_images
 from .protocol import Prompt, prompts
+from .reopening import config_of, open_model
 from .report import demo_figure, report_page, summary
-from .resuming import config_of_checkpoint
-from .run_folder import checkpoint_facts
+from .sampling import generate
 from .subject import Subject
 from .toyland import CONTEXTS, SUBJECTS, subject_scenes
 from .training import Run, train
@@ -233,12 +230,10 @@ def score_protocol(
     return dict(scores=summarise_scores(raw), kinds=kinds, prompts=rows)
 
 # %% ../nbs/11_evaluation.ipynb #4cb0b10f
-def _config_of(model):
-    "Return the settings that a model was trained with, or None."
-    folder = usable_path(model, 'model')
-    if (folder/'trainer_state').is_dir():
-        return config_of_checkpoint(checkpoint_facts(folder)['state'].get('config'), folder.name)
-    return load_config(folder/'config.yaml') if (folder/'config.yaml').is_file() else None
+def _look_of(subject):
+    "Return the look of one of Toyland's subjects; None of any other, whose right answers nobody knows."
+    look = SUBJECTS[subject.name] if subject.is_bundled else None
+    return look if look and look.class_noun == subject.class_noun else None
 
 def _one_of(subjects, name, wanted):
     "Return the one subject that is meant."
@@ -254,7 +249,7 @@ def _subject_of(model, name, subject):
     if subject is not None and not isinstance(subject, str):
         raise InputError(f'subject={subject!r}: is not a subject; give a bundled name, or Subject(photos, class_noun)')
     if isinstance(model, Run): return _one_of(model.subjects, name, subject)
-    config = None if isinstance(model, DiffusionPipeline) else _config_of(model)
+    config = None if isinstance(model, DiffusionPipeline) else config_of(model)
     if config: return _one_of(make_subjects(config), name, subject)
     if subject: return Subject.toyland(subject)
     raise InputError(
@@ -271,12 +266,12 @@ def _pipeline_and_name(model):
 
 def _protocol_of(subject):
     "Return the 25 prompts about a subject."
-    pattern = SUBJECTS[subject.name].pattern if subject.is_bundled else 'plain'
-    return prompts(subject.class_noun or 'thing', pattern)
+    look = _look_of(subject)
+    return prompts(subject.class_noun or 'thing', look.pattern if look else 'plain')
 
 def _references_of(subject):
     "Return real images to compare with: of a bundled subject ones that no training sees, otherwise its own."
-    if not subject.is_bundled: return subject.images
+    if _look_of(subject) is None: return subject.images
     return [render(scene, subject.images[0].width) for scene in subject_scenes(subject.name, 25)[5:]]
 
 def _write(folder, name, text):
@@ -307,7 +302,7 @@ def evaluate(
     if not isinstance(num_images, int) or num_images < 2:
         raise InputError(
             f'num_images={num_images}: diversity needs at least 2 images of each prompt; the paper takes 4')
-    bundled = subject.is_bundled
+    bundled = _look_of(subject) is not None
     if panel is None: panel = toyland_panel() if bundled else photo_panel()
     if guidance_scale is None: guidance_scale = GUIDANCE_SCALE if bundled else 7.5
     protocol = list(protocol or _protocol_of(subject))

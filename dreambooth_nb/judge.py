@@ -75,7 +75,7 @@ class Judge(nn.Module):
         chosen = {q: torch.cat([part[q] for part in logits]).argmax(1).tolist() for q in ANSWERS}
         return [{q: ANSWERS[q][chosen[q][i]] for q in ANSWERS} for i in range(len(images))]
 
-    def text(self, prompts:Sequence[str])->None: "The judge answers questions and knows no texts."
+    def text(self, prompts:Sequence[str])->None: "Return nothing: the judge answers questions and knows no texts."
 
     @torch.inference_mode()
     def distances(self,

@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from .core import to_tensor
 from .errors import InputError
-from .pipeline import _first_line, _place, _quiet, tokenize
+from .opening import usable_device
+from .pipeline import quiet_loading, tokenize
+from .tensor_files import first_line
 
 # after our own modules, whose import of diffusers is a quiet one
 from huggingface_hub import HfApi, snapshot_download
@@ -73,7 +75,7 @@ def _why(error):
     "Return what an exception says, in one line."
     if isinstance(error, UnpicklingError):
         return 'it holds more than tensors, and a pickle can run code when opened'
-    return _first_line(error)
+    return first_line(error)
 
 def _label(model):
     "Return what a report calls a network: the name of its folder or on the hub."
@@ -93,7 +95,7 @@ def _download(name):
     try: return Path(snapshot_download(name, **options))
     except Exception as error:
         offline = 'the hub cannot be reached and the local cache does not have it'
-        why = offline if 'local_files_only' in options else _first_line(error)
+        why = offline if 'local_files_only' in options else first_line(error)
         raise InputError(
             f'model={name}: {why}; connect to the network once, or give a folder that save_pretrained wrote') from None
 
@@ -111,7 +113,7 @@ def _open_network(kind, folder, **options):
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
-        with _quiet():
+        with quiet_loading():
             network, info = kind.from_pretrained(folder, output_loading_info=True, local_files_only=True, **options)
     except Exception as error:
         raise InputError(
@@ -140,7 +142,7 @@ class DinoEmbedder:
         device:torch.device|str|None=None,                      # None: the best of this machine
         batch_size:int=32,                                      # images at once
     ):
-        self.device, self.batch_size = _place(torch.float32, device), batch_size
+        self.device, self.batch_size = usable_device(device), batch_size
         given = isinstance(model, PreTrainedModel)
         folder = None if given else _network_folder(model)
         self.name = f'DINO ({_label(model)})'
@@ -184,7 +186,7 @@ class ClipEmbedder:
         device:torch.device|str|None=None,      # None: the best of this machine
         batch_size:int=32,                      # images or texts at once
     ):
-        self.device, self.batch_size = _place(torch.float32, device), batch_size
+        self.device, self.batch_size = usable_device(device), batch_size
         given = isinstance(model, CLIPModel)
         folder = None if given else _network_folder(model)
         self.name = f'CLIP ({_label(model)})'
@@ -314,7 +316,7 @@ def _backbone(network):
         return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:
         raise InputError(
-            f'lpips={network!r}: its backbone cannot be fetched ({_first_line(error)}); '
+            f'lpips={network!r}: its backbone cannot be fetched ({first_line(error)}); '
             'connect to the network once, or give backbone=FILE') from None
 
 def _heads(network):
@@ -343,7 +345,7 @@ def load_lpips(
         raise InputError(
             f"network={network!r}: the weights do not fit it; "
             f"give the state of torchvision's {_LAYERS[network][1]}, and heads of LPIPS for it") from None
-    return lpips.to(_place(torch.float32, device)).eval().requires_grad_(False)
+    return lpips.to(usable_device(device)).eval().requires_grad_(False)
 
 def photo_panel(
     dino:str|Path|PreTrainedModel='facebook/dino-vits16',           # for `DinoEmbedder`

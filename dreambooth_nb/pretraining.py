@@ -31,10 +31,11 @@ from .diffusion import per_sample_loss
 from .drawing import render
 from .evaluation import diversity
 from .families import family_of
-from .guidance import generate
 from .judge import ANSWERS, Judge, reading_accuracy, save_judge, truth
 from .objectives import objective_of
-from .pipeline import save_pipeline, with_parts
+from .pipeline import with_parts
+from .sampling import generate
+from .saving import save_pipeline
 from .toyland import ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS
 from .toyland import Look, caption, place, sample_look, sample_scene
 
@@ -80,7 +81,7 @@ def to_model_range(
 # %% ../nbs/20_pretraining.ipynb #5eba9e4b
 def rank_and_world()->tuple[int, int]: # this process's number, the number of processes
     "Join the processes that `torchrun` started; a plain run is process 0 of 1."
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not dist.is_initialized():
+    if int(os.environ.get('WORLD_SIZE', '1')) > 1 and not dist.is_initialized():
         dist.init_process_group('gloo')
         torch.set_num_threads(1)
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
