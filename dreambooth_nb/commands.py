@@ -100,7 +100,8 @@ def _load(args):
     if args.lora is None and args.lora_scale is not None:
         raise InputError(f'lora_scale={args.lora_scale}: there is no LoRA; give lora, or leave it out')
     from dreambooth_nb.core import default_device, default_dtype
-    from dreambooth_nb.export import load_lora, open_model
+    from dreambooth_nb.lora_files import load_lora
+    from dreambooth_nb.reopening import open_model
     options = _given(args, ('revision', 'variant', 'allow_pickle', 'base'))
     if args.model_config: options['config'] = args.model_config
     pipeline = open_model(args.model, default_dtype(default_device()), **options)
@@ -269,7 +270,8 @@ def _run_export(
     if args.push_to_hub is not None and args.format != 'diffusers':
         raise InputError(f'push_to_hub={args.push_to_hub}: needs format=diffusers, a folder with a card')
     if args.send and args.push_to_hub is None: raise InputError('send=True: where to? Give push_to_hub OWNER/NAME')
-    from dreambooth_nb.export import export, push_to_hub
+    from dreambooth_nb.export import export
+    from dreambooth_nb.publishing import push_to_hub
     written = export(args.model, args.format, args.output, args.dtype, args.max_shard_size, args.lora, args.base)
     print(f'wrote {written}')
     if args.push_to_hub is None: return
