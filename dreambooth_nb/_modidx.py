@@ -1208,6 +1208,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'dreambooth_nb/sampling.py'),
                                         'dreambooth_nb.sampling.TextConditions.__missing__': ( 'sampling.html#textconditions.__missing__',
                                                                                                'dreambooth_nb/sampling.py'),
+                                        'dreambooth_nb.sampling._add_view': ('sampling.html#_add_view', 'dreambooth_nb/sampling.py'),
                                         'dreambooth_nb.sampling._check_channels': ( 'sampling.html#_check_channels',
                                                                                     'dreambooth_nb/sampling.py'),
                                         'dreambooth_nb.sampling._check_counts': ( 'sampling.html#_check_counts',
