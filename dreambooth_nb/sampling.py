@@ -158,13 +158,13 @@ def _take_first_step(scheduler):
     scheduler.step(_model_input(scheduler, x, t), t, x, **_extra(scheduler, torch.Generator('cpu')))
 
 def _rehearse(pipeline, name, steps):
-    "Check that a sampler goes with a model's configuration."
+    "Check that a sampler works with a model's configuration."
     try: _take_first_step(make_scheduler(pipeline, name, steps))
     except InputError: raise
     except Exception as e:
         name = name or f"{type(pipeline.scheduler).__name__}, the model's own"
         raise InputError(
-            f"scheduler={name}: does not go with what the model's scheduler_config.json says ({one_line(e)}); "
+            f"scheduler={name}: does not work with what the model's scheduler_config.json says ({one_line(e)}); "
             'choose another, or correct the file') from None
 
 def _check_channels(pipeline, height, width):
@@ -204,7 +204,7 @@ class Sampling:
     def guided_at(self,
         part:float, # of all steps: 0 is the first
     )->bool:
-        "Check whether a step lies in the interval with guidance."
+        "Check whether a step is in the interval with guidance."
         start, end = self.guidance_interval
         return start <= part < end
 
@@ -323,7 +323,7 @@ def denoise(
 
 # %% ../nbs/04a_sampling.ipynb #964f07bb
 def _texts_of(name, given, count=None):
-    "One text, or a list of texts, as a list."
+    "List one text, or several."
     texts = list(given) if isinstance(given, (list, tuple)) else [given]*(count or 1)
     if not texts or not all(isinstance(t, str) for t in texts) or count not in (None, len(texts)):
         wanted = 'a list of at least one' if count is None else f'one for each of the {count} prompts'
