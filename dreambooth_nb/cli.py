@@ -184,11 +184,11 @@ def add_demo_flags(
 def _load(args):
     "The model that the flags name, ready to draw."
     from dreambooth_nb.core import default_device, default_dtype
-    from dreambooth_nb.export import open_model
+    from dreambooth_nb.reopening import open_model
     options = dict(revision=args.revision, variant=args.variant, config=args.model_config, allow_pickle=args.allow_pickle, base=args.base)
     pipeline = open_model(args.model, default_dtype(default_device()), **{name: value for name, value in options.items() if value})
     if args.lora is not None:
-        from dreambooth_nb.export import load_lora
+        from dreambooth_nb.lora_files import load_lora
         load_lora(pipeline, args.lora, 1. if args.lora_scale is None else args.lora_scale, args.allow_pickle)
     elif args.lora_scale is not None: raise InputError(f'lora_scale={args.lora_scale}: there is no LoRA; give lora, or leave it out')
     return pipeline
@@ -316,7 +316,8 @@ def run_export(
     "Write a model for other programs."
     if args.push_to_hub is not None and args.format != 'diffusers': raise InputError(f'push_to_hub={args.push_to_hub}: needs format=diffusers, a folder with a card')
     if args.send and args.push_to_hub is None: raise InputError('send=True: where to? Give push_to_hub OWNER/NAME')
-    from dreambooth_nb.export import export, push_to_hub
+    from dreambooth_nb.export import export
+    from dreambooth_nb.publishing import push_to_hub
     written = export(args.model, args.format, args.output, args.dtype, args.max_shard_size, args.lora, args.base)
     print(f'wrote {written}')
     if args.push_to_hub is None: return

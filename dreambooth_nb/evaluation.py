@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from .config import load_config, make_subjects, subject_phrase
 from .drawing import render
 from .errors import InputError
-from .export import open_model
+from .reopening import open_model
 from .files import replacing_file, usable_path, writable_folder
 from .opening import model_name
 from .sampling import generate

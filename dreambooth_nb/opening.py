@@ -40,7 +40,7 @@ def _not_a_pipeline(folder, given):
     if (folder/'trainer_state').is_dir():
         return InputError(
             f'model={given}: is a checkpoint of a run, not a pipeline; '
-            'dreambooth_nb.export.open_model opens it')
+            'dreambooth_nb.reopening.open_model opens it')
     checkpoints = sorted((p.name for p in folder.glob('checkpoint-*/') if (p/'trainer_state').is_dir()),
                          key=lambda name: (len(name), name))
     if checkpoints or (folder/'config.yaml').exists():
