@@ -169,7 +169,7 @@ def _rehearse(pipeline, name, steps):
 
 def _check_channels(pipeline, height, width):
     "Refuse a denoiser that needs more than noise."
-    takes, has = denoiser_of(pipeline).config.in_channels, pipeline.vae.config.latent_channels
+    (takes, *_), has = family_of(pipeline).latent_shape(pipeline, height, width), pipeline.vae.config.latent_channels
     if takes != has:
         raise InputError(
             f'model: its {family_of(pipeline).denoiser} takes {takes} channels, so it is made for inpainting or '
