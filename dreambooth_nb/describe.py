@@ -12,31 +12,31 @@ import re
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from PIL import Image
 
 from .config import load_config, subject_phrase, subject_settings, what_trains
 from .errors import InputError, one_line
-from .families import part_names
 from .files import usable_path
-from .generation import command_for, image_facts, learned_phrases, model_name
+from .generation import command_for, image_facts, learned_phrases
 from .markup import shell_command
-from .opening import check_folder
+from .opening import check_folder, model_name
 from .pipeline import MODELS
 from .run_folder import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
 from .tensor_files import PICKLES, TENSORS_SHA256, read_safetensors, safetensors_header
 
 # %% ../nbs/13a_describe.ipynb #1373af0d
 def _size(path):
-    "Bytes of a file or a whole folder, in words."
+    "Write the bytes of a file or a whole folder in words."
     files = [f for f in path.rglob('*') if f.is_file()] if path.is_dir() else [path]
     n = sum(f.stat().st_size for f in files)
     units = ((1e9, 'GB'), (1e6, 'MB'), (1e3, 'kB'), (1, 'bytes'))
     return next(f'{n/unit:.1f} {name}' for unit, name in units if n >= unit or unit == 1)
 
 def _json(path):
-    "A small JSON file of a folder."
+    "Read a small JSON file of a folder."
     try: found = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError):
         raise InputError(f'path={path}: cannot be read; copy it again') from None
@@ -45,15 +45,15 @@ def _json(path):
     return found
 
 def _generate_command(model, prompt='a photo of a dog', *more):
-    "The command that generates with a model."
+    "Write the command that generates with a model."
     return shell_command('dreambooth', 'generate', '--model', model, *more, '--prompt', prompt)
 
 def _train_command(*flags):
-    "The command that trains."
+    "Write a command that trains."
     return shell_command('dreambooth', 'train', *flags)
 
 def _resume_command(run, checkpoint):
-    "The command that continues a run."
+    "Write the command that continues a run."
     return _train_command('--config', run/'config.yaml', '--resume_from_checkpoint', checkpoint)
 
 def _describe_image(path):
@@ -83,33 +83,37 @@ def _describe_checkpoint(folder):
     use = [_generate_command(folder, f'a photo of {phrase}')]
     return 'a checkpoint of a training run', shown, use + [_resume_command(run, folder.name)]*in_run
 
+def _configurations(folder, family):
+    "The parts of a pipeline without their weights, as far as the family's `image_size` looks at them."
+    configs = {part: SimpleNamespace(**_json(folder/part/'config.json')) for part in family.networks}
+    factor = 2**(len(configs['vae'].block_out_channels) - 1)
+    return SimpleNamespace(
+        **{part: SimpleNamespace(config=config) for part, config in configs.items()}, vae_scale_factor=factor)
+
 def _describe_pipeline(folder):
     "Describe a diffusers folder."
-    check_folder(folder, folder)
-    unet, vae = _json(folder/'unet'/'config.json'), _json(folder/'vae'/'config.json')
+    family = check_folder(folder, folder)
     scheduler = _json(folder/'scheduler'/'scheduler_config.json')
-    factor, size = 2**(len(vae['block_out_channels']) - 1), unet['sample_size']
-    sides = [size]*2 if isinstance(size, int) else size
     facts = dict(
-        kind=_json(folder/'model_index.json')['_class_name'],
-        image_size=' x '.join(str(side*factor) for side in sides),
+        kind=family.pipeline.__name__,
+        image_size=' x '.join(map(str, family.image_size(_configurations(folder, family)))),
         scheduler=scheduler['_class_name'],
         prediction_type=scheduler.get('prediction_type', 'epsilon'),
-        parts={part: _size(folder/part) for part in part_names() if (folder/part).is_dir()})
-    return 'a Stable Diffusion pipeline', facts, [_generate_command(folder)]
+        parts={part: _size(folder/part) for part in family.parts if (folder/part).is_dir()})
+    return f'a pipeline of {family.name}', facts, [_generate_command(folder)]
 
 def _last_row(path):
-    "The metrics of the last step; {} before the first, or where they cannot be read."
+    "Read the metrics of the last step; {} before the first, or where they cannot be read."
     with suppress(OSError, ValueError, csv.Error), path.open(newline='', encoding='utf-8') as file:
         return (deque(csv.DictReader(file), 1) or [{}])[-1]
     return {}
 
 def _earlier_runs(folder):
-    "The runs that once were in a folder."
+    "List the runs that once were in a folder."
     return sorted(p.name for p in folder.glob('earlier-*') if re.fullmatch(r'earlier-\d+', p.name) and p.is_dir())
 
 def _run_facts(folder, config, checkpoints, best):
-    "What a run trains, and how far it is."
+    "Collect what a run trains, and how far it is."
     last = _last_row(folder/'metrics.csv')
     return dict(
         subject=', '.join(subject_phrase(s) for s in subject_settings(config)),
@@ -152,10 +156,15 @@ _WEIGHTS = {  # how names in a file of weights begin, or what they contain -> wh
     r'(encoder|decoder)\.': ('the VAE of a pipeline', _use_folder)}
 
 def _kind_of_weights(names):
-    "What a file of weights is, and how it is used, by the names of its tensors."
+    "Tell by the names of its tensors what a file of weights is, and how it is used."
     for pattern, found in _WEIGHTS.items():
         if any(re.match(pattern, name) for name in names): return found
     return 'a file of weights that this package does not know', None
+
+def _rank(shapes):
+    "List the ranks of the LoRA layers in a file; '' if it has none."
+    ranks = {shape[0] for name, shape in shapes.items() if re.search(r'lora_A|lora[._]down', name)}
+    return ', '.join(map(str, sorted(ranks)))
 
 def _describe_weights(path):
     "Describe a safetensors file by its header; a file of this package must also be as it was written."
@@ -167,9 +176,8 @@ def _describe_weights(path):
         tensors=len(shapes),
         elements=f'{sum(shape.numel() for shape in shapes.values()):,}',
         type=', '.join(sorted({dtype for _, dtype in tensors.values()})),
-        size=_size(path))
-    ranks = sorted({shape[0] for name, shape in shapes.items() if re.search(r'lora_A|lora[._]down', name)})
-    if ranks: facts |= dict(rank=', '.join(map(str, ranks)))
+        size=_size(path),
+        rank=_rank(shapes))
     facts |= {k: v for k, v in said.items() if k != 'format' and len(v) < 200}
     return kind, facts, [use(path)] if use else []
 
@@ -179,7 +187,8 @@ _IMAGES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif', '.tif', '.tiff')
 def _is_run(folder):
     "Check whether a folder is the output of `dreambooth train`."
     if not (folder/'config.yaml').is_file(): return False
-    return any((folder/name).exists() for name in ('metrics.csv', 'model_index.json')) or any(folder.glob('checkpoint-*'))
+    written = [folder/'metrics.csv', folder/'model_index.json', *folder.glob('checkpoint-*')]
+    return any(path.exists() for path in written)
 
 def _describe_images(folder, count):
     "Describe a folder of images: class images, generated ones, or photos."
@@ -205,7 +214,8 @@ def _describe_folder(folder):
         use = [shell_command('dreambooth', 'info', folder/name) for name in earlier]
         return 'a folder of earlier runs', dict(earlier_runs=', '.join(earlier)), use
     raise InputError(
-        f'path={folder}: is a folder, but not a run, checkpoint or pipeline, and no images are in it; give one of those')
+        f'path={folder}: is a folder, but not a run, checkpoint or pipeline, and no images are in it; '
+        'give one of those')
 
 # %% ../nbs/13a_describe.ipynb #08a150f4
 def _describe_place(place, path):
@@ -241,7 +251,7 @@ def describe(
 
 # %% ../nbs/13a_describe.ipynb #550a0e7a
 def _in_one_line(value, most=2000):
-    "A value as one line of bounded length without control characters."
+    "Write a value as one line of bounded length without control characters."
     text = ', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value
     return one_line(text, most)
 
