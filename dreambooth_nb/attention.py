@@ -25,11 +25,12 @@ from .errors import InputError
 from .drawing import RENDERERS, Brush
 from .families import denoiser_of, family_of
 from .objectives import objective_of
-from .pipeline import DiffusionPipeline, UNet2DConditionModel
+from .pipeline import DiffusionPipeline
 from .sampling import TextConditions, generate_batches, inference_mode, stack_conditions
 from .toyland import Scene
 
 # after our own modules, whose import of diffusers is a quiet one
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from transformers import CLIPTokenizer
 

@@ -16,7 +16,10 @@ from .markup import markdown_code, markdown_text, shell_command
 from .opening import model_name
 
 # %% ../nbs/09b_card.ipynb #16d0126c
-_LICENCES = {'toyland': 'apache-2.0', 'stable-diffusion-v1': 'creativeml-openrail-m', 'stable-diffusion-2': 'openrail++'}
+_LICENCES = {
+    'toyland': 'apache-2.0',
+    'stable-diffusion-v1': 'creativeml-openrail-m',
+    'stable-diffusion-2': 'openrail++'}
 
 def licence_of(
     base:str, # of a model, as `dreambooth_nb.opening.load_pipeline` takes it; '' if it is unknown

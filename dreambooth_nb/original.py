@@ -15,14 +15,13 @@ from torch import Tensor
 from .errors import InputError
 from .families import STABLE_DIFFUSION, family_of, text_encoder_names
 from .memory import STABLE_DIFFUSION_1_5
-from .pipeline import AutoencoderKL, CLIPTextModel, DiffusionPipeline
-from .pipeline import StableDiffusionPipeline, UNet2DConditionModel
+from .pipeline import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline
 from .saving import CONFIGURATION, pack_configuration
 from .tensor_files import write_safetensors
 
 # after our own modules, whose import of diffusers is a quiet one
-from diffusers import PNDMScheduler
-from transformers import CLIPTextConfig
+from diffusers import PNDMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
 # %% ../nbs/12a_original.ipynb #78e5df78
 _UNET_ENDS = {
@@ -33,7 +32,7 @@ _UNET_RESNET = {
     'norm2': 'out_layers.0', 'conv2': 'out_layers.3', 'conv_shortcut': 'skip_connection'}
 
 def _unet_place(side, group, block, layer, config):
-    "The original's place of a layer of a UNet."
+    "Return the original's place of a layer of a UNet."
     per_block, attends = config.layers_per_block + 1, int(group == 'attentions')
     if group == 'downsamplers': return f'input_blocks.{per_block*(block + 1)}.0'
     if group == 'upsamplers':
@@ -44,7 +43,7 @@ def _unet_place(side, group, block, layer, config):
     return f'output_blocks.{per_block*block + layer}.{attends}'
 
 def _unet_name(name, config):
-    "The original's name of a UNet weight."
+    "Return the original's name of a UNet weight."
     module, _, kind = name.rpartition('.')
     if module in _UNET_ENDS: return f'{_UNET_ENDS[module]}.{kind}'
     side, _, rest = module.partition('.')
@@ -61,7 +60,7 @@ _VAE_PIECES = {
 _VAE_ATTENTION = {'group_norm': 'norm', 'to_q': 'q', 'to_k': 'k', 'to_v': 'v', 'to_out.0': 'proj_out'}
 
 def _vae_name(name, config):
-    "The original's name of a weight of the autoencoder."
+    "Return the original's name of a weight of the autoencoder."
     last = len(config.block_out_channels) - 1
     name = re.sub(r'encoder[.]down_blocks[.](\d+)', r'encoder.down.\1', name)
     name = re.sub(r'decoder[.]up_blocks[.](\d+)', lambda m: f'decoder.up.{last - int(m[1])}', name)
@@ -72,7 +71,7 @@ def _vae_name(name, config):
     return name
 
 def _vae_tensor(name, tensor):
-    "A weight in the original's shape: the attention's matrices are convolutions."
+    "Return a weight in the original's shape: the attention's matrices are convolutions."
     return tensor[:, :, None, None] if '.mid.attn_1.' in name and tensor.ndim == 2 else tensor
 
 # %% ../nbs/12a_original.ipynb #a3b9c0b6
@@ -83,7 +82,7 @@ _OPENCLIP = {
     'embeddings.position_embedding.weight': 'positional_embedding', 'final_layer_norm': 'ln_final'}
 
 def _openclip(weights):
-    "A text encoder's weights as OpenCLIP has them."
+    "Return a text encoder's weights as OpenCLIP has them."
     found = {}
     for name, weight in weights.items():
         new = name.removeprefix('text_model.')
@@ -95,7 +94,7 @@ def _openclip(weights):
     return {f'cond_stage_model.model.{name}': weight for name, weight in found.items()}
 
 def _text_encoder(weights, unet):
-    "A text encoder's weights under the original's names."
+    "Return a text encoder's weights under the original's names."
     weights = text_encoder_names(weights)
     if unet.cross_attention_dim == 1024: return _openclip(weights)
     return {f'cond_stage_model.transformer.{name}': weight for name, weight in weights.items()}
@@ -123,7 +122,7 @@ def original_tensors(
 
 # %% ../nbs/12a_original.ipynb #60ae3ad9
 def _architecture(pipeline):
-    "What the model specification calls this shape of model; '' if it has no name."
+    "Return what the model specification calls this shape of model; '' if it has no name."
     if family_of(pipeline) is not STABLE_DIFFUSION: return ''
     unet = pipeline.unet.config
     if tuple(unet.block_out_channels) != (320, 640, 1280, 1280): return ''

@@ -42,13 +42,13 @@ def _flat(table, name=''):
     return {name: table} if isinstance(table, (int, float)) and not isinstance(table, bool) else {}
 
 def _mean_losses(rows):
-    "The losses of the last tenth of the steps."
+    "Return the mean losses of the last tenth of the steps."
     last = rows[-max(1, len(rows)//10):]
     return {f'{key}, mean of the last {len(last)} steps': sum(row.get(key, 0.) for row in last)/len(last)
             for key in ('loss_instance', 'loss_prior') if any(row.get(key) for row in last)}
 
 def _metrics_of(folder):
-    "The numbers that a run's folder holds: an evaluation, otherwise the last losses."
+    "Return the numbers that a run's folder holds: an evaluation, otherwise the last losses."
     if folder is None: return {}
     try:
         if (report := folder/'report.json').is_file(): return _flat(json.loads(report.read_text(encoding='utf-8')))
@@ -66,14 +66,14 @@ def _save_images(folder, images):
     return names
 
 def write_card(
-    folder:str|Path,                    # of a model, such as `dreambooth_nb.export.export` writes
-    model:Run|str|Path|None=None,       # the run behind it, for prompts, settings and metrics; None: what is in the folder
-    prompts:list[str]|None=None,        # images are generated for them; None: each subject's own; empty: none
-    metrics:dict|None=None,             # numbers to show, nested or not; None: those of the run's folder
-    licence:str|None=None,              # None: that of the base, where it is known
-    pipeline:DiffusionPipeline|None=None,   # generates; None: the folder's
-    seed:int=0,                         # of the first image
-    **sampling,                         # how images are generated, as for `dreambooth_nb.sampling.generate`
+    folder:str|Path,                # of a model, such as `dreambooth_nb.export.export` writes
+    model:Run|str|Path|None=None,   # the run behind it, for prompts, settings and metrics; None: what is in the folder
+    prompts:list[str]|None=None,    # images are generated for them; None: each subject's own; empty: none
+    metrics:dict|None=None,         # numbers to show, nested or not; None: those of the run's folder
+    licence:str|None=None,          # None: that of the base, where it is known
+    pipeline:DiffusionPipeline|None=None, # generates; None: the folder's
+    seed:int=0,                     # of the first image
+    **sampling,                     # how images are generated, as for `dreambooth_nb.sampling.generate`
 )->Path: # the card
     "Write README.md and images next to a model."
     folder = Path(folder)

@@ -169,7 +169,7 @@ def _rehearse(pipeline, name, steps):
 
 def _check_channels(pipeline, height, width):
     "Refuse a denoiser that needs more than noise."
-    takes, has = denoiser_of(pipeline).config.in_channels, pipeline.vae.config.latent_channels
+    (takes, *_), has = family_of(pipeline).latent_shape(pipeline, height, width), pipeline.vae.config.latent_channels
     if takes != has:
         raise InputError(
             f'model: its {family_of(pipeline).denoiser} takes {takes} channels, so it is made for inpainting or '
@@ -360,6 +360,12 @@ def choose_batch_size(
     _check_counts(batch_size=batch_size)
     return batch_size
 
+def _add_view(pipeline, sampling, start):
+    "Add to the conditions that the images are whole, where a denoiser is told how its images were cut."
+    view = torch.tensor([[sampling.height, sampling.width, 0, 0, sampling.height, sampling.width]], dtype=torch.float32)
+    told = family_of(pipeline).view_conditions(pipeline, view.expand(len(start.latents), -1).to(start.latents.device))
+    return start._replace(cond=start.cond | told, uncond=None if start.uncond is None else start.uncond | told)
+
 def _sample(pipeline, sampling, start, parts, progress):
     "Sample part by part; between two of them the pipeline is as its owner left it."
     predict = predictor(pipeline, sampling.precision)
@@ -367,7 +373,7 @@ def _sample(pipeline, sampling, start, parts, progress):
         for part in parts:
             scheduler = make_scheduler(pipeline, sampling.scheduler, sampling.num_inference_steps)
             with inference_mode(pipeline):
-                begin = start(part, scheduler)
+                begin = _add_view(pipeline, sampling, start(part, scheduler))
                 bar.total = len(parts)*(len(scheduler.timesteps) - begin.first_step)
                 latents = denoise(predict, scheduler, begin, sampling, on_step=lambda *_: bar.update())
                 images = to_images(family_of(pipeline).decode(pipeline, latents))
