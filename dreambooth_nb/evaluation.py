@@ -55,6 +55,11 @@ def subject_fidelity(
     return (member.embed(images) @ member.embed(references).T).mean(1)
 
 # %% ../nbs/11_evaluation.ipynb #523c63b9
+def _read_right(member, images, asked):
+    "Return 1 for each image from which everything that was asked for is read, otherwise 0."
+    pairs = zip(member.read(images), asked, strict=True)
+    return torch.tensor([all(seen[q] == word for q, word in wanted.items()) for seen, wanted in pairs]).float()
+
 def prompt_fidelity(
     judge:Embedder|Panel,               # who reads
     images:Sequence[Image.Image],       # generated
@@ -62,11 +67,9 @@ def prompt_fidelity(
 )->Tensor: # (n,), 1 or 0: everything asked for was read, or not; for prompts the cosine, CLIP-T
     "Return how well each image shows what its prompt asked for."
     member = _member(judge, 'words')
-    if all(isinstance(a, dict) for a in asked) and hasattr(member, 'read'):
-        seen = member.read(images)
-        right = [all(s[q] == word for q, word in a.items()) for s, a in zip(seen, asked, strict=True)]
-        return torch.tensor(right).float()
-    texts = list(dict.fromkeys(asked)) if all(isinstance(a, str) for a in asked) else []
+    kinds = {type(a) for a in asked}
+    if kinds == {dict} and hasattr(member, 'read'): return _read_right(member, images, asked)
+    texts = list(dict.fromkeys(asked)) if kinds == {str} else []
     rows = member.text(texts) if texts else None
     if rows is None:
         raise InputError(
@@ -92,9 +95,14 @@ def diversity(
 
 # %% ../nbs/11_evaluation.ipynb #56b76acf
 def _cosines(embedder, images):
-    "Return the cosine of each image with each other one, (n, n), with zeros on the diagonal."
+    "Return the cosine of each image with each other one, as one matrix with zeros on its diagonal."
     rows = embedder.embed(images)
-    return (rows @ rows.T).fill_diagonal_(0.)
+    return [(rows @ rows.T).fill_diagonal_(0.)] if len(images) > 1 else []
+
+def _distances(panel, images):
+    "Return the distances between the images of each prompt that has several."
+    if panel.perception is None: return []
+    return [distances(panel, part) for part in images.values() if len(part) > 1]
 
 def _by_prompt(score, images, *rest):
     "Score all images at once, so that each reference is embedded once, and split the values by prompt."
@@ -115,15 +123,15 @@ def paper_scores(
     asked:dict[str, dict[str, str]]|None=None,  # prompt -> what the judge must read; None: CLIP-T with the prompt
 )->dict[str, Tensor|list[Tensor]]: # measure -> (k,) for each prompt; pres: (n,); div: (k, k) for each prompt; real
     "Measure images as the paper does; one value per image, so that intervals and differences can be taken."
-    likeness, read = partial(subject_fidelity, references=references), asked is not None
-    wanted = {p: asked[p] if read else p for p in images if not read or p in asked}
+    likeness, wanted = partial(subject_fidelity, references=references), {p: p for p in images}
+    if asked is not None: wanted = {p: asked[p] for p in images if p in asked}
     scores = dict(
         subject_fidelity=_by_prompt(partial(likeness, panel), images),
-        real=[_cosines(panel.subject, references)] if len(references) > 1 else [],
-        clip_i=[] if read else _by_prompt(partial(likeness, panel.words), images),
+        real=_cosines(panel.subject, references),
+        clip_i=_by_prompt(partial(likeness, panel.words), images) if asked is None else [],
         prompt_fidelity=_prompt_scores(panel, images, wanted),
         pres=likeness(panel, of_class) if of_class else [],
-        div=[distances(panel, part) for part in images.values() if panel.perception and len(part) > 1])
+        div=_distances(panel, images))
     return {name: values for name, values in scores.items() if len(values)}
 
 # %% ../nbs/11_evaluation.ipynb #b00c3fb7
@@ -264,6 +272,14 @@ def _pipeline_and_name(model):
     if isinstance(model, (str, Path)): return None, model_name(model)
     raise InputError(f'model={model!r}: is not a model; give what train returned, a pipeline, or the folder of one')
 
+def _panel_of(subject):
+    "Return who can measure images of a subject."
+    return photo_panel() if _look_of(subject) is None else toyland_panel()
+
+def _scale_of(subject):
+    "Return the guidance scale for a subject."
+    return 7.5 if _look_of(subject) is None else GUIDANCE_SCALE
+
 def _protocol_of(subject):
     "Return the 25 prompts about a subject."
     look = _look_of(subject)
@@ -302,10 +318,8 @@ def evaluate(
     if not isinstance(num_images, int) or num_images < 2:
         raise InputError(
             f'num_images={num_images}: diversity needs at least 2 images of each prompt; the paper takes 4')
-    bundled = _look_of(subject) is not None
-    if panel is None: panel = toyland_panel() if bundled else photo_panel()
-    if guidance_scale is None: guidance_scale = GUIDANCE_SCALE if bundled else 7.5
-    protocol = list(protocol or _protocol_of(subject))
+    if guidance_scale is None: guidance_scale = _scale_of(subject)
+    panel, protocol = panel or _panel_of(subject), list(protocol or _protocol_of(subject))
     references = references or _references_of(subject)
     pipeline = pipeline or open_model(model)
     folder = output_dir and writable_folder(output_dir, 'output_dir')

@@ -360,7 +360,7 @@ def photo_panel(
 
 # %% ../nbs/11a_measures.ipynb #4ea6386a
 def _resampled(groups, resamples):
-    "Resample groups of values with replacement, and the values of each; return positions and a mask, (resamples, p, k)."
+    "Resample groups with replacement, and the values of each; return positions and a mask, (resamples, p, k)."
     generator, length = torch.Generator().manual_seed(0), torch.tensor([len(g) for g in groups])
     first, longest = length.cumsum(0) - length, int(length.max())
     rows = torch.randint(len(groups), (resamples, len(groups)), generator=generator)
