@@ -282,7 +282,7 @@ def train(
     if output_dir is not None: settings['output_dir'] = str(output_dir)
     entries = [s.settings(Path(output_dir or '')/'instance_images') for s in subjects]
     about = {} if settings.get('subjects') else entries[0] if len(entries) == 1 else dict(subjects=entries)
-    config = make_config(PAPER_DEFAULTS, **settings, **about)
+    config = make_config(PAPER_DEFAULTS, **settings | about)
     check_config(config)
     return run_training(config, subjects, pipeline, prior, validate, progress)
 
