@@ -324,8 +324,8 @@ def run_training(
         check_devices(config)
         folder = _own_folder(config, pipeline)
         with claim_folder(folder) if folder and rank_zero_only.rank == 0 else nullcontext():
-            plan = _plan(config, subjects or make_subjects(config), pipeline, folder)
-            return _run(plan, config, prior, validate, progress)
+            # nothing of the run in this frame, which an exception of the run keeps
+            return _run(_plan(config, subjects, pipeline, folder), config, prior, validate, progress)
 
 # %% ../nbs/10_training.ipynb #5d0afac6
 def _own_copy(pipeline):
@@ -333,7 +333,8 @@ def _own_copy(pipeline):
     return with_parts(pipeline, **{name: deepcopy(part).float() for name, part in trainable_parts(pipeline).items()})
 
 def _plan(config, subjects, pipeline, folder):
-    "Open the model, complete the config, and find out where the run begins."
+    "Open the model and the photos, complete the config, and find out where the run begins."
+    subjects = subjects or make_subjects(config)
     resume_from = checkpoint_to_resume(folder, config)
     if pipeline is not None: pipeline = _own_copy(pipeline)
     else:
