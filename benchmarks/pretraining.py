@@ -1,10 +1,10 @@
-"""A study of pretraining at equal compute: what the model predicts, how noise levels are weighted, the UNet's shape, the latents' shape.
+"""A study of pretraining at equal compute: what the model predicts, weights of noise levels, shapes of UNet and latents.
 
     python benchmarks/pretraining.py --scratch SCRATCH                       # all variants that nbs/logs/study.csv does not have yet
     python benchmarks/pretraining.py --scratch SCRATCH --variants v epsilon  # some of them; two such processes may share SCRATCH
 
-One variant is trained for as many steps as fit into a budget of one thread's CPU time, is read by the judge, and learns subjects by DreamBooth.
-Stopped and started again, it goes on. README.md beside this file says what is measured; notebook 20 shows the table.
+One variant is trained for as many steps as fit into a budget of one thread's CPU time, is read by the judge, and learns
+subjects by DreamBooth. Stopped and started again, it goes on. README.md next to this file says what is measured; notebook 20 shows the table.
 """
 import argparse
 import math
@@ -18,7 +18,7 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from dreambench import append, drawn_by_model, finished, reference_pictures, scores  # the script beside this one
+from dreambench import append, finished, generated, references_of, scores  # the script next to this one
 from dreambooth_nb.core import image_grid
 from dreambooth_nb.protocol import prompts
 from dreambooth_nb.evaluation import GUIDANCE_SCALE
@@ -33,12 +33,18 @@ from dreambooth_nb.training import train
 OUTPUT = Path(__file__).resolve().parent.parent/'nbs'/'logs'/'study.csv'
 AUTOENCODERS = {    # name -> what differs from the shipped shape; trained within the budget
     '16x16x4': {}, '16x16x8': dict(latent_channels=8), '8x8x16': dict(channels=(32, 48, 64, 96), latent_channels=16)}
-PLAIN, CHOSEN = dict(snr_gamma=None, snr_floor=0.), dict(snr_gamma=math.inf, snr_floor=.03)  # every noise level alike; the objective that won, with which every other question is asked
+PLAIN = dict(snr_gamma=None, snr_floor=0.)          # every noise level alike
+CHOSEN = dict(snr_gamma=math.inf, snr_floor=.03)    # the objective that won, with which every other question is asked
 VARIANTS = {        # name -> autoencoder ('shipped' or one of the above), what differs from the shipped UNet
-    'v': ('shipped', PLAIN), 'epsilon': ('shipped', PLAIN | dict(prediction_type='epsilon')), 'v, min-SNR': ('shipped', dict(snr_gamma=5., snr_floor=0.)),
-    'v, min-SNR, floor .1': ('shipped', dict(snr_gamma=5., snr_floor=.1)), 'v, min-SNR, floor .3': ('shipped', dict(snr_gamma=5., snr_floor=.3)),
-    'v, as epsilon, floor .1': ('shipped', dict(snr_gamma=math.inf, snr_floor=.1)), 'v, as epsilon, floor .03': ('shipped', CHOSEN),
-    'attention twice': ('shipped', CHOSEN | dict(attention_levels=2)), 'narrow': ('shipped', CHOSEN | dict(channels=(48, 96))),
+    'v': ('shipped', PLAIN),
+    'epsilon': ('shipped', PLAIN | dict(prediction_type='epsilon')),
+    'v, min-SNR': ('shipped', dict(snr_gamma=5., snr_floor=0.)),
+    'v, min-SNR, floor .1': ('shipped', dict(snr_gamma=5., snr_floor=.1)),
+    'v, min-SNR, floor .3': ('shipped', dict(snr_gamma=5., snr_floor=.3)),
+    'v, as epsilon, floor .1': ('shipped', dict(snr_gamma=math.inf, snr_floor=.1)),
+    'v, as epsilon, floor .03': ('shipped', CHOSEN),
+    'attention twice': ('shipped', CHOSEN | dict(attention_levels=2)),
+    'narrow': ('shipped', CHOSEN | dict(channels=(48, 96))),
     'wide': ('shipped', CHOSEN | dict(channels=(96, 192)))} | {name: (name, CHOSEN) for name in AUTOENCODERS}
 BATCH, GUIDANCE = 24, (2., 4.)
 LEARNED = ('teal_dog', 'coral_boot')    # subjects of the DreamBooth runs
@@ -68,11 +74,12 @@ def autoencoder(name, data, budget, scratch):
     if name == 'shipped': vae = load_pipeline().vae
     else:
         folder = scratch/'autoencoders'/name
-        if not (folder/'vae').exists(): within(budget, lambda steps, to: train_autoencoder(data, to, steps, 8, **AUTOENCODERS[name]), folder)
+        def take(steps, to): return train_autoencoder(data, to, steps, 8, **AUTOENCODERS[name])
+        if not (folder/'vae').exists(): within(budget, take, folder)
         vae = AutoencoderKL.from_pretrained(folder/'vae').eval()
     latents = scratch/'latents'/f'{name}.pt'
     latents.parent.mkdir(exist_ok=True)
-    encode_dataset(vae, np.load(data/'pictures.npy', mmap_mode='r'), latents)
+    encode_dataset(vae, np.load(data/'images.npy', mmap_mode='r'), latents)
     return vae, latents
 
 def diffusion(vae, latents, data, settings, budget, folder):
@@ -95,8 +102,10 @@ def learns(pipeline, judge):
         subject, look = Subject.toyland(name), SUBJECTS[name]
         protocol = prompts(look.class_noun, look.pattern)
         tuned = train(subject, model=pipeline, seed=0, progress=False, prior_guidance_scale=GUIDANCE_SCALE).pipeline
-        found.append(scores(judge, reference_pictures(name), protocol, drawn_by_model(tuned, subject, protocol, 100_000, 16, 1), 1))
-    return {f'dreambooth_{k}': round(sum(row[k] for row in found)/len(found), 4) for k in ('subject_fidelity', 'prompt_fidelity', 'pres')}
+        sets = generated(tuned, subject, protocol, 100_000, 16, 1)
+        found.append(scores(judge, references_of(name), protocol, sets, 1))
+    measures = 'subject_fidelity', 'prompt_fidelity', 'pres'
+    return {f'dreambooth_{k}': round(sum(row[k] for row in found)/len(found), 4) for k in measures}
 
 def folder_of(name, scratch):
     "Where a variant is trained."
@@ -110,10 +119,13 @@ def one_variant(name, data, fresh, judge, args):
     steps, pipeline = diffusion(vae, latents, data, settings, args.budget, folder)
     by_scale = {scale: score(pipeline, judge, args.num_prompts, scale, progress=False) for scale in GUIDANCE}
     best = max(by_scale, key=lambda scale: sum(by_scale[scale].values()))
-    sheet = generate(pipeline, [f'a photo of a {c}' for c in CLASSES], 1, guidance_scale=best, precision='auto', progress=False)
+    sheet = generate(pipeline, [f'a photo of a {c}' for c in CLASSES], 1, guidance_scale=best, precision='auto',
+                     progress=False)
     image_grid(sheet, 10).save(folder/'sheet.png')
-    return dict(variant=name, autoencoder=codec, budget=args.budget, samples=steps*BATCH, weights=sum(p.numel() for p in pipeline.unet.parameters()),
-                psnr=round(psnr(vae, fresh), 2), guidance_scale=best, **{k: round(v, 4) for k, v in by_scale[best].items()}, **learns(pipeline, judge))
+    weights = sum(p.numel() for p in pipeline.unet.parameters())
+    return dict(variant=name, autoencoder=codec, budget=args.budget, samples=steps*BATCH, weights=weights,
+                psnr=round(psnr(vae, fresh), 2), guidance_scale=best,
+                **{k: round(v, 4) for k, v in by_scale[best].items()}, **learns(pipeline, judge))
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -121,18 +133,19 @@ def main():
     parser.add_argument('--output', type=Path, default=OUTPUT, help='the table')
     parser.add_argument('--variants', nargs='+', default=[*VARIANTS], choices=[*VARIANTS])
     parser.add_argument('--budget', type=float, default=720, help='seconds of one thread, for each of the two trainings')
-    parser.add_argument('--num_pictures', type=int, default=30_000, help='of the training set')
-    parser.add_argument('--num_prompts', type=int, default=200, help='fresh captions that are drawn and read')
+    parser.add_argument('--num_images', type=int, default=30_000, help='of the training set')
+    parser.add_argument('--num_prompts', type=int, default=200, help='fresh captions whose images are read')
     args = parser.parse_args()
     torch.set_num_threads(1)
-    data, judge = make_dataset(args.scratch/'data', args.num_pictures, seed=1), load_judge()
-    fresh = np.load(make_dataset(args.scratch/'fresh', 300, seed=9, workers=1)/'pictures.npy')
+    data, judge = make_dataset(args.scratch/'data', args.num_images, seed=1), load_judge()
+    fresh = np.load(make_dataset(args.scratch/'fresh', 300, seed=9, workers=1)/'images.npy')
     for name in args.variants:
         if (name,) in finished(args.output, 'variant'): continue
         row = one_variant(name, data, fresh, judge, args)
         append(args.output, row)
-        done = [n for n in VARIANTS if (n,) in finished(args.output, 'variant') and (folder_of(n, args.scratch)/'sheet.png').exists()]
-        image_grid([Image.open(folder_of(n, args.scratch)/'sheet.png') for n in done], 1, done).quantize(128).save(args.scratch/'study.png')
+        sheets = {n: folder_of(n, args.scratch)/'sheet.png' for n in VARIANTS if (n,) in finished(args.output, 'variant')}
+        sheets = {n: Image.open(path) for n, path in sheets.items() if path.exists()}
+        image_grid([*sheets.values()], 1, [*sheets]).quantize(128).save(args.scratch/'study.png')
         print(time.strftime('%H:%M:%S'), *(f'{k}={v}' for k, v in row.items()), flush=True)
 
 if __name__ == '__main__': main()

@@ -9,7 +9,7 @@ _MODULES = {  # public name -> the module that defines it
     'load_pipeline': 'opening', 'save_pipeline': 'saving', 'generate': 'sampling',
     'find_identifiers': 'identifiers', 'class_images': 'prior', 'forecast_memory': 'memory', 'TrainingConfig': 'config',
     'train': 'training', 'plot_history': 'history', 'demo': 'evaluation', 'load_judge': 'judge', 'toyland_panel': 'judge', 'photo_panel': 'measures',
-    'load_lora': 'export', 'write_card': 'export', 'push_to_hub': 'export', 'generate_to': 'generation', 'image_to_image': 'generation', 'latent_walk': 'generation', 'describe': 'describe',
+    'load_lora': 'lora_files', 'write_card': 'publishing', 'push_to_hub': 'publishing', 'generate_to': 'generation', 'image_to_image': 'generation', 'latent_walk': 'generation', 'describe': 'describe',
     'evaluate': 'evaluation', 'attention_maps': 'attention', 'image_attention_maps': 'attention', 'attention_figure': 'attention'}
 __all__ = [*_MODULES, '__version__']
 

@@ -51,7 +51,7 @@ def default_device()->torch.device: # cuda, mps or cpu
 def bf16_in_hardware(
     device:torch.device|str, # where the model runs
 )->bool: # False too where bfloat16 works but is emulated, and so slower than float32
-    "Tell whether a device multiplies bfloat16 matrices in hardware."
+    "Check whether a device multiplies bfloat16 matrices in hardware."
     kind = torch.device(device).type
     if kind == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
     return kind == 'cpu' and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -67,7 +67,7 @@ def default_dtype(
 # %% ../nbs/00_core.ipynb #a91ea152
 @contextmanager
 def torch_defaults()->Iterator[None]:
-    "Run as in a fresh process (float32, CPU, gradients, no autocast); afterwards all is as before. A decorator too."
+    "Run as in a fresh process (float32, CPU, gradients, no autocast); afterwards all is as before; a decorator too."
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     kinds = {'cpu', default_device().type}
     with ExitStack() as stack:
@@ -84,27 +84,35 @@ def torch_defaults()->Iterator[None]:
 def to_tensor(
     images:list[Image.Image], # RGB or grey, all of one size
 )->Tensor: # (b,3,h,w), float32, -1 to 1
-    "Stack pictures into a tensor for a model."
-    if not images: raise InputError('images=[]: there is no picture to convert; pass at least one')
+    "Stack images into a tensor for a model."
+    if not images: raise InputError('images=[]: there is no image to convert; pass at least one')
     for i, image in enumerate(images):
         if image.mode not in ('RGB', 'L'):
-            raise InputError(f'images[{i}] has mode {image.mode}, not RGB; load it with dreambooth_nb.photos.load_photo, or convert it first')
+            raise InputError(
+                f'images[{i}] has mode {image.mode}, not RGB; '
+                'load it with dreambooth_nb.photos.load_photo, or convert it first')
         if image.size != images[0].size:
-            raise InputError(f'images[{i}] is {image.width}x{image.height} but images[0] is {images[0].width}x{images[0].height}; bring them to one size first')
+            raise InputError(
+                f'images[{i}] is {image.width}x{image.height} but images[0] is '
+                f'{images[0].width}x{images[0].height}; bring them to one size first')
     pixels = np.stack([np.asarray(image.convert('RGB')) for image in images])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float()/127.5 - 1
 
 # %% ../nbs/00_core.ipynb #8c9ae03a
 def to_images(
-    tensor:Tensor, # (b,3,h,w), -1 to 1; what lies outside is clipped
+    tensor:Tensor, # (b,3,h,w), -1 to 1; what is outside is clipped
 )->list[Image.Image]: # RGB
-    "Turn a model's output into pictures."
+    "Turn a model's output into images."
     if tensor.ndim != 4 or tensor.shape[1] != 3:
-        raise InputError(f'tensor has shape {tuple(tensor.shape)}, not (b,3,h,w); latents must be decoded by the VAE first')
+        raise InputError(
+            f'tensor has shape {tuple(tensor.shape)}, not (b,3,h,w); latents must be decoded by the VAE first')
     tensor = tensor.detach().float().cpu()
     broken = [i for i, x in enumerate(tensor) if not x.isfinite().all()]
-    if broken: warnings.warn(f'pictures {broken} hold NaN or infinity (overflow in half precision?) and are drawn black there', stacklevel=2)
-    pixels = ((tensor.nan_to_num(-1, -1, -1).clamp(-1, 1) + 1)*127.5).round().to(torch.uint8)
+    if broken:
+        warnings.warn(f'images {broken} hold NaN or infinity (overflow in half precision?) and are black there',
+                      stacklevel=2)
+    tensor = tensor.nan_to_num(-1, -1, -1).clamp(-1, 1)
+    pixels = ((tensor + 1)*127.5).round().to(torch.uint8)
     return [Image.fromarray(p) for p in pixels.permute(0, 2, 3, 1).contiguous().numpy()]
 
 # %% ../nbs/00_core.ipynb #794e3880
@@ -121,11 +129,12 @@ def _wrap(
             if lines[-1] and font.getlength(f'{lines[-1]} {word}') > width: lines.append('')
             lines[-1] += (' ' if lines[-1] else '') + word
             while len(lines[-1]) > 1 and font.getlength(lines[-1]) > width:
-                n = next((i for i in range(len(lines[-1]), 1, -1) if font.getlength(lines[-1][:i]) <= width), 1)
-                lines[-1:] = [lines[-1][:n], lines[-1][n:]]
+                last = lines.pop()
+                n = next((i for i in range(len(last), 1, -1) if font.getlength(last[:i]) <= width), 1)
+                lines += [last[:n], last[n:]]
     return '\n'.join(lines)
 
-def _text_picture(
+def _text_image(
     text:str,           # what to write
     width:int,          # pixels
     size:int=12,        # of the letters, pixels
@@ -133,50 +142,64 @@ def _text_picture(
     "Write a text on white."
     font = ImageFont.load_default(size)
     text = _wrap(text, font, width - 4)
-    left, top, right, bottom = ImageDraw.Draw(Image.new('RGB', (1, 1))).multiline_textbbox((2, 2), text, font)
-    picture = Image.new('RGB', (width, math.ceil(bottom) + 3), 'white')
-    ImageDraw.Draw(picture).multiline_text((2, 2), text, (30, 30, 30), font)
-    return picture
+    _, _, _, bottom = ImageDraw.Draw(Image.new('RGB', (1, 1))).multiline_textbbox((2, 2), text, font)
+    image = Image.new('RGB', (width, math.ceil(bottom) + 3), 'white')
+    ImageDraw.Draw(image).multiline_text((2, 2), text, (30, 30, 30), font)
+    return image
 
 def _enlarge(image, scale):
     "Resize by a factor: whole factors keep the pixels square, others are smooth. Alpha is shown on white."
     size = max(1, round(image.width*scale)), max(1, round(image.height*scale))
-    if size != image.size: image = image.convert('RGBA').resize(size, Image.NEAREST if scale == int(scale) else Image.LANCZOS)
-    picture = Image.new('RGB', size, 'white')
-    picture.paste(image, mask=image.convert('RGBA').getchannel('A'))
-    return picture
+    how = Image.NEAREST if scale == int(scale) else Image.LANCZOS
+    if size != image.size: image = image.convert('RGBA').resize(size, how)
+    sheet = Image.new('RGB', size, 'white')
+    sheet.paste(image, mask=image.convert('RGBA').getchannel('A'))
+    return sheet
 
 # %% ../nbs/00_core.ipynb #fb259997
 def _place(cells, widths, heights, gap=4):
-    "Put a table of pictures (None leaves a cell empty) on white."
-    sheet = Image.new('RGB', (sum(widths) + gap*(len(widths) + 1), sum(heights) + gap*(len(heights) + 1)), 'white')
+    "Put a table of images (None leaves a cell empty) on white."
+    def start(sizes): return sum(sizes) + gap*(len(sizes) + 1)     # of what comes after these
+    sheet = Image.new('RGB', (start(widths), start(heights)), 'white')
     for r, row in enumerate(cells):
         for c, cell in enumerate(row):
-            if cell is not None: sheet.paste(cell, (sum(widths[:c]) + gap*(c + 1), sum(heights[:r]) + gap*(r + 1)))
+            if cell is not None: sheet.paste(cell, (start(widths[:c]), start(heights[:r])))
     return sheet
+
+def _with_texts_below(cells, labels, columns, width, height):
+    "Insert a row of texts below each row of images; return the rows and their heights."
+    texts = [_text_image(label, width) for label in labels]
+    below = [texts[i:i + columns] for i in range(0, len(texts), columns)]
+    rows = [row for pair in zip(cells, below) for row in pair]
+    return rows, [h for row in below for h in (height, max(text.height for text in row))]
+
+def _with_texts_left(cells, labels):
+    "Put a text in front of each row of images; return the rows and the texts' width."
+    font = ImageFont.load_default(12)
+    longest = max(font.getlength(line) for label in labels for line in label.split('\n'))
+    left = min(120, math.ceil(longest) + 6)
+    return [[_text_image(label, left), *row] for label, row in zip(labels, cells)], left
 
 def image_grid(
     images:list[Image.Image],       # any sizes and modes
-    columns:int|None=None,          # pictures in a row; None: all up to 8
-    labels:list[str]|None=None,     # one per picture (written below it) or one per row (written left of it)
+    columns:int|None=None,          # images in a row; None: all up to 8
+    labels:list[str]|None=None,     # one per image (written below it) or one per row (written left of it)
     scale:float=1,                  # enlargement; 2 shows each pixel as 2x2
 )->Image.Image: # RGB, on white
-    "Put pictures side by side, with texts."
-    if not images: raise InputError('images=[]: there is no picture to show; pass at least one')
+    "Put images side by side, with texts."
+    if not images: raise InputError('images=[]: there is no image to show; pass at least one')
     columns = min(columns or 8, len(images))
     rows = math.ceil(len(images)/columns)
     if labels is not None and len(labels) not in (len(images), rows):
-        raise InputError(f'labels: {len(labels)} texts for {len(images)} pictures in {rows} rows; give one per picture or one per row')
+        raise InputError(
+            f'labels: {len(labels)} texts for {len(images)} images in {rows} rows; give one per image or one per row')
     tiles = [_enlarge(image, scale) for image in images]
     width, height = max(t.width for t in tiles), max(t.height for t in tiles)
-    cells = [tiles[r*columns:(r + 1)*columns] for r in range(rows)]
+    cells = [tiles[i:i + columns] for i in range(0, len(tiles), columns)]
     widths, heights = [width]*columns, [height]*rows
     if labels is not None and len(labels) == len(images):
-        texts = [_text_picture(t, width) for t in labels]
-        below = [texts[r*columns:(r + 1)*columns] for r in range(rows)]
-        cells, heights = [row for pair in zip(cells, below) for row in pair], [h for row in below for h in (height, max(t.height for t in row))]
+        cells, heights = _with_texts_below(cells, labels, columns, width, height)
     elif labels is not None:
-        longest = max(ImageFont.load_default(12).getlength(line) for t in labels for line in t.split('\n'))
-        left = min(120, math.ceil(longest) + 6)
-        cells, widths = [[_text_picture(t, left), *row] for t, row in zip(labels, cells)], [left] + widths
+        cells, left = _with_texts_left(cells, labels)
+        widths = [left, *widths]
     return _place(cells, widths, heights)

@@ -12,13 +12,13 @@ import re
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from PIL import Image
 
 from .config import load_config, subject_phrase, subject_settings, what_trains
 from .errors import InputError, one_line
-from .families import part_names
 from .files import usable_path
 from .generation import command_for, image_facts, learned_phrases
 from .markup import shell_command
@@ -29,14 +29,14 @@ from .tensor_files import PICKLES, TENSORS_SHA256, read_safetensors, safetensors
 
 # %% ../nbs/13a_describe.ipynb #1373af0d
 def _size(path):
-    "Bytes of a file or a whole folder, in words."
+    "Write the bytes of a file or a whole folder in words."
     files = [f for f in path.rglob('*') if f.is_file()] if path.is_dir() else [path]
     n = sum(f.stat().st_size for f in files)
     units = ((1e9, 'GB'), (1e6, 'MB'), (1e3, 'kB'), (1, 'bytes'))
     return next(f'{n/unit:.1f} {name}' for unit, name in units if n >= unit or unit == 1)
 
 def _json(path):
-    "A small JSON file of a folder."
+    "Read a small JSON file of a folder."
     try: found = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError):
         raise InputError(f'path={path}: cannot be read; copy it again') from None
@@ -45,15 +45,15 @@ def _json(path):
     return found
 
 def _generate_command(model, prompt='a photo of a dog', *more):
-    "The command that generates with a model."
+    "Write the command that generates with a model."
     return shell_command('dreambooth', 'generate', '--model', model, *more, '--prompt', prompt)
 
 def _train_command(*flags):
-    "The command that trains."
+    "Write a command that trains."
     return shell_command('dreambooth', 'train', *flags)
 
 def _resume_command(run, checkpoint):
-    "The command that continues a run."
+    "Write the command that continues a run."
     return _train_command('--config', run/'config.yaml', '--resume_from_checkpoint', checkpoint)
 
 def _describe_image(path):
@@ -83,33 +83,37 @@ def _describe_checkpoint(folder):
     use = [_generate_command(folder, f'a photo of {phrase}')]
     return 'a checkpoint of a training run', shown, use + [_resume_command(run, folder.name)]*in_run
 
+def _configurations(folder, family):
+    "The parts of a pipeline without their weights, as far as the family's `image_size` looks at them."
+    configs = {part: SimpleNamespace(**_json(folder/part/'config.json')) for part in family.networks}
+    factor = 2**(len(configs['vae'].block_out_channels) - 1)
+    return SimpleNamespace(
+        **{part: SimpleNamespace(config=config) for part, config in configs.items()}, vae_scale_factor=factor)
+
 def _describe_pipeline(folder):
     "Describe a diffusers folder."
-    check_folder(folder, folder)
-    unet, vae = _json(folder/'unet'/'config.json'), _json(folder/'vae'/'config.json')
+    family = check_folder(folder, folder)
     scheduler = _json(folder/'scheduler'/'scheduler_config.json')
-    factor, size = 2**(len(vae['block_out_channels']) - 1), unet['sample_size']
-    sides = [size]*2 if isinstance(size, int) else size
     facts = dict(
-        kind=_json(folder/'model_index.json')['_class_name'],
-        image_size=' x '.join(str(side*factor) for side in sides),
+        kind=family.pipeline.__name__,
+        image_size=' x '.join(map(str, family.image_size(_configurations(folder, family)))),
         scheduler=scheduler['_class_name'],
         prediction_type=scheduler.get('prediction_type', 'epsilon'),
-        parts={part: _size(folder/part) for part in part_names() if (folder/part).is_dir()})
-    return 'a Stable Diffusion pipeline', facts, [_generate_command(folder)]
+        parts={part: _size(folder/part) for part in family.parts if (folder/part).is_dir()})
+    return f'a pipeline of {family.name}', facts, [_generate_command(folder)]
 
 def _last_row(path):
-    "The metrics of the last step; {} before the first, or where they cannot be read."
+    "Read the metrics of the last step; {} before the first, or where they cannot be read."
     with suppress(OSError, ValueError, csv.Error), path.open(newline='', encoding='utf-8') as file:
         return (deque(csv.DictReader(file), 1) or [{}])[-1]
     return {}
 
 def _earlier_runs(folder):
-    "The runs that once were in a folder."
+    "List the runs that once were in a folder."
     return sorted(p.name for p in folder.glob('earlier-*') if re.fullmatch(r'earlier-\d+', p.name) and p.is_dir())
 
 def _run_facts(folder, config, checkpoints, best):
-    "What a run trains, and how far it is."
+    "Collect what a run trains, and how far it is."
     last = _last_row(folder/'metrics.csv')
     return dict(
         subject=', '.join(subject_phrase(s) for s in subject_settings(config)),
@@ -152,13 +156,13 @@ _WEIGHTS = {  # how names in a file of weights begin, or what they contain -> wh
     r'(encoder|decoder)\.': ('the VAE of a pipeline', _use_folder)}
 
 def _kind_of_weights(names):
-    "What a file of weights is, and how it is used, by the names of its tensors."
+    "Tell by the names of its tensors what a file of weights is, and how it is used."
     for pattern, found in _WEIGHTS.items():
         if any(re.match(pattern, name) for name in names): return found
     return 'a file of weights that this package does not know', None
 
 def _rank(shapes):
-    "The ranks of the LoRA layers in a file; '' if it has none."
+    "List the ranks of the LoRA layers in a file; '' if it has none."
     ranks = {shape[0] for name, shape in shapes.items() if re.search(r'lora_A|lora[._]down', name)}
     return ', '.join(map(str, sorted(ranks)))
 
@@ -247,7 +251,7 @@ def describe(
 
 # %% ../nbs/13a_describe.ipynb #550a0e7a
 def _in_one_line(value, most=2000):
-    "A value as one line of bounded length without control characters."
+    "Write a value as one line of bounded length without control characters."
     text = ', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value
     return one_line(text, most)
 

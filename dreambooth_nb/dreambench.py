@@ -21,7 +21,8 @@ def lookalikes(
     look:Look, # of a subject
 )->dict[str, Look]: # 'colour' and, if the subject has one, 'marking'
     "Return the same individual in the nearest colours that have a word, and without its marking."
-    def nearest(rgb): return min(PALETTE.values(), key=lambda known: sum((a - b)**2 for a, b in zip(known, rgb)))
+    def nearest(rgb):
+        return min(PALETTE.values(), key=lambda known: sum((a - b)**2 for a, b in zip(known, rgb)))
     plain = {'marking': replace(look, marking='none')} if look.marking != 'none' else {}
     return {'colour': replace(look, colour=nearest(look.colour), accent=nearest(look.accent))} | plain
 

@@ -21,21 +21,18 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .config import load_config, make_subjects, subject_phrase
+from .config import make_subjects, subject_phrase
 from .drawing import render
 from .errors import InputError
-from .export import open_model
-from .files import replacing_file, usable_path, writable_folder
-from .opening import model_name
-from .sampling import generate
+from .files import replacing_file, writable_folder
 from .judge import Judge, load_judge, toyland_panel
 from .measures import Embedder, Panel, photo_panel, summarise_scores
-from .opening import load_pipeline
+from .opening import load_pipeline, model_name
 from .prior import class_images
 from .protocol import Prompt, prompts
+from .reopening import config_of, open_model
 from .report import demo_figure, report_page, summary
-from .resuming import config_of_checkpoint
-from .run_folder import checkpoint_facts
+from .sampling import generate
 from .subject import Subject
 from .toyland import CONTEXTS, SUBJECTS, subject_scenes
 from .training import Run, train
@@ -104,6 +101,12 @@ def _by_prompt(score, images, *rest):
     values = score(sum(images.values(), []), *rest)
     return list(values.split([len(part) for part in images.values()]))
 
+def _prompt_scores(panel, images, asked):
+    "Return the prompt fidelity of the images whose prompts are asked about, by prompt."
+    images = {prompt: images[prompt] for prompt in asked}
+    each = [asked[prompt] for prompt, part in images.items() for _ in part]
+    return _by_prompt(partial(prompt_fidelity, panel), images, each) if each else []
+
 def paper_scores(
     panel:Panel,                                # who measures
     images:dict[str, list[Image.Image]],        # prompt -> its images, all of the subject
@@ -112,16 +115,15 @@ def paper_scores(
     asked:dict[str, dict[str, str]]|None=None,  # prompt -> what the judge must read; None: CLIP-T with the prompt
 )->dict[str, Tensor|list[Tensor]]: # measure -> (k,) for each prompt; pres: (n,); div: (k, k) for each prompt; real
     "Measure images as the paper does; one value per image, so that intervals and differences can be taken."
-    wanted = {p: p for p in images} if asked is None else {p: asked[p] for p in images if p in asked}
-    read = {p: images[p] for p in wanted}
-    scores = dict(subject_fidelity=_by_prompt(partial(subject_fidelity, panel, references=references), images))
-    if len(references) > 1: scores['real'] = [_cosines(panel.subject, references)]
-    if asked is None: scores['clip_i'] = _by_prompt(partial(subject_fidelity, panel.words, references=references), images)
-    if any(read.values()):
-        each = [wanted[p] for p, part in read.items() for _ in part]
-        scores['prompt_fidelity'] = _by_prompt(partial(prompt_fidelity, panel, asked=each), read)
-    if len(of_class): scores['pres'] = subject_fidelity(panel, of_class, references)
-    if panel.perception is not None: scores['div'] = [distances(panel, part) for part in images.values() if len(part) > 1]
+    likeness, read = partial(subject_fidelity, references=references), asked is not None
+    wanted = {p: asked[p] if read else p for p in images if not read or p in asked}
+    scores = dict(
+        subject_fidelity=_by_prompt(partial(likeness, panel), images),
+        real=[_cosines(panel.subject, references)] if len(references) > 1 else [],
+        clip_i=[] if read else _by_prompt(partial(likeness, panel.words), images),
+        prompt_fidelity=_prompt_scores(panel, images, wanted),
+        pres=likeness(panel, of_class) if of_class else [],
+        div=[distances(panel, part) for part in images.values() if panel.perception and len(part) > 1])
     return {name: values for name, values in scores.items() if len(values)}
 
 # %% ../nbs/11_evaluation.ipynb #b00c3fb7
@@ -219,25 +221,19 @@ def score_protocol(
     raw = paper_scores(panel, images, of_class, references, asked)
     each = [dict(subject_fidelity=likeness, prompt_fidelity=right)
             for likeness, right in zip(raw['subject_fidelity'], raw['prompt_fidelity'])]
-    kinds = {}
-    for p, scores in zip(protocol, each):
+    rows, kinds = [], {}
+    for text, p, scores in zip(images, protocol, each):
+        means = {name: round(values.mean().item(), 4) for name, values in scores.items()}
+        rows.append(dict(prompt=text, kind=p.kind, **means))
         for name, values in scores.items(): kinds.setdefault(p.kind, {}).setdefault(name, []).append(values)
-    rows = [dict(prompt=text, kind=p.kind, **{name: round(values.mean().item(), 4) for name, values in scores.items()})
-            for text, p, scores in zip(images, protocol, each)]
-    return dict(scores=summarise_scores(raw), kinds={k: summarise_scores(v) for k, v in kinds.items()}, prompts=rows)
+    kinds = {kind: summarise_scores(scores) for kind, scores in kinds.items()}
+    return dict(scores=summarise_scores(raw), kinds=kinds, prompts=rows)
 
 # %% ../nbs/11_evaluation.ipynb #4cb0b10f
-def _is_bundled(subject):
-    "Check whether a subject is one of Toyland's, whose look is known."
-    look = SUBJECTS.get(subject.name)
-    return look is not None and subject.folder is None and subject.class_noun == look.class_noun
-
-def _config_of(model):
-    "Return the settings that a model was trained with, or None."
-    folder = usable_path(model, 'model')
-    if (folder/'trainer_state').is_dir():
-        return config_of_checkpoint(checkpoint_facts(folder)['state'].get('config'), folder.name)
-    return load_config(folder/'config.yaml') if (folder/'config.yaml').is_file() else None
+def _look_of(subject):
+    "Return the look of one of Toyland's subjects; None of any other, whose right answers nobody knows."
+    look = SUBJECTS[subject.name] if subject.is_bundled else None
+    return look if look and look.class_noun == subject.class_noun else None
 
 def _one_of(subjects, name, wanted):
     "Return the one subject that is meant."
@@ -253,7 +249,7 @@ def _subject_of(model, name, subject):
     if subject is not None and not isinstance(subject, str):
         raise InputError(f'subject={subject!r}: is not a subject; give a bundled name, or Subject(photos, class_noun)')
     if isinstance(model, Run): return _one_of(model.subjects, name, subject)
-    config = None if isinstance(model, DiffusionPipeline) else _config_of(model)
+    config = None if isinstance(model, DiffusionPipeline) else config_of(model)
     if config: return _one_of(make_subjects(config), name, subject)
     if subject: return Subject.toyland(subject)
     raise InputError(
@@ -270,12 +266,12 @@ def _pipeline_and_name(model):
 
 def _protocol_of(subject):
     "Return the 25 prompts about a subject."
-    pattern = SUBJECTS[subject.name].pattern if _is_bundled(subject) else 'plain'
-    return prompts(subject.class_noun or 'thing', pattern)
+    look = _look_of(subject)
+    return prompts(subject.class_noun or 'thing', look.pattern if look else 'plain')
 
 def _references_of(subject):
     "Return real images to compare with: of a bundled subject ones that no training sees, otherwise its own."
-    if not _is_bundled(subject): return subject.images
+    if _look_of(subject) is None: return subject.images
     return [render(scene, subject.images[0].width) for scene in subject_scenes(subject.name, 25)[5:]]
 
 def _write(folder, name, text):
@@ -306,7 +302,7 @@ def evaluate(
     if not isinstance(num_images, int) or num_images < 2:
         raise InputError(
             f'num_images={num_images}: diversity needs at least 2 images of each prompt; the paper takes 4')
-    bundled = _is_bundled(subject)
+    bundled = _look_of(subject) is not None
     if panel is None: panel = toyland_panel() if bundled else photo_panel()
     if guidance_scale is None: guidance_scale = GUIDANCE_SCALE if bundled else 7.5
     protocol = list(protocol or _protocol_of(subject))

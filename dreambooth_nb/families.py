@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError
-from .pipeline import AutoencoderKL, CLIPTextModel, CLIPTokenizer, DiffusionPipeline
-from .pipeline import StableDiffusionPipeline, UNet2DConditionModel
+from .pipeline import AutoencoderKL, CLIPTokenizer, DiffusionPipeline, StableDiffusionPipeline
 from .pipeline import decode_pixels, encode_prompt, latent_distribution, tokenize
 
 # after our own modules, whose import of diffusers is a quiet one
-from diffusers import SchedulerMixin
+from diffusers import SchedulerMixin, UNet2DConditionModel
+from transformers import CLIPTextModel
 
 # %% ../nbs/02b_families.ipynb #00ca922b
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Family:
     blocks:tuple[str, ...]                  # classes of layers that FSDP gathers one at a time
     tokenize:Callable               # (pipeline, prompts) -> ids for each text encoder, by its name, (b, tokens)
     encode_text:Callable            # (pipeline, ids) -> conditions, (b, ...) each; carries gradients if enabled
-    view_conditions:Callable        # (pipeline, views) -> conditions of how each image was cut; {} if there are none
+    # (pipeline, views) -> conditions of how each image was cut; {} if there are none. Views are (b, 6): height and width
+    # of the image, top and left of the square once it is resized, height and width of the square
+    view_conditions:Callable
     latent_distribution:Callable    # (pipeline, pixels) -> mean and standard deviation, as the denoiser reads latents
     decode:Callable                 # (pipeline, latents) -> pixels, (b, 3, h, w)
     side_factor:Callable            # (pipeline) -> what both sides of an image must be divisible by
@@ -96,7 +98,7 @@ def _try_part(name, model):
 def _is_positive(value): return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 def _misfits(pipeline):
-    "What the parts of a Stable Diffusion say about each other, where it disagrees."
+    "List what the parts of a Stable Diffusion say about each other, where they disagree."
     text, unet, vae = pipeline.text_encoder.config, pipeline.unet.config, pipeline.vae.config
     words, length = len(pipeline.tokenizer), pipeline.tokenizer.model_max_length
     kind = pipeline.scheduler.config.get('prediction_type', 'epsilon')

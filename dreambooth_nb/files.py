@@ -22,7 +22,7 @@ def usable_path(
     path:str|Path,  # nothing needs to be there
     argument:str,   # what the user calls it, such as 'output_dir'
 )->Path: # with ~ expanded
-    "Refuse what the system takes for no name of a file."
+    "Refuse what the system does not take as a name of a file."
     try:
         place = Path(path).expanduser()
         for name in (place, *place.parts):  # each part alone too: nobody asks it below a folder that does not exist
@@ -30,7 +30,7 @@ def usable_path(
     except (OSError, ValueError, RuntimeError) as e:
         reason = getattr(e, 'strerror', None) or (
             'no such user' if isinstance(e, RuntimeError) else 'a character that names cannot have')
-        raise InputError(f'{argument}={one_line(path, 80)}: is no usable name ({reason}); choose another') from None
+        raise InputError(f'{argument}={one_line(path, 80)}: is not a usable name ({reason}); choose another') from None
     return place
 
 def _refuse_undecodable(path, argument):
@@ -67,14 +67,14 @@ def _sync(
     try: os.fsync(handle)
     finally: os.close(handle)
 
-def _beside(path, kind):
-    "A hidden name in the same folder, with the same ending: savers choose a format by it. Never too long."
+def _hidden_name(path, kind):
+    "Make up a hidden name in the same folder, with the same ending: savers choose a format by it. Never too long."
     return path.parent/(f'.{path.stem[:40]}.{kind}-{secrets.token_hex(4)}{path.suffix[-15:]}')
 
 # %% ../nbs/00b_files.ipynb #211f7c61
 @contextmanager
 def replacing_file(
-    path:str|Path, # the file that shall exist afterwards; an old one is replaced
+    path:str|Path, # the file that exists afterwards; an old one is replaced
 )->Iterator[Path]: # where to write
     "Write a file completely or not at all: whatever happens, `path` is the old file or the new one."
     path = usable_path(path, 'path')
@@ -84,7 +84,7 @@ def replacing_file(
             'choose another name')
     _refuse_undecodable(path, 'path')
     _make_folder(path.parent, 'path')
-    temporary = _beside(path, 'part')
+    temporary = _hidden_name(path, 'part')
     try:
         yield temporary
         _sync(temporary)
@@ -103,11 +103,11 @@ def file_sha256(
 # %% ../nbs/00b_files.ipynb #467666bf
 def _swap_in(
     new:Path,   # a complete folder
-    path:Path,  # where it shall stand
+    path:Path,  # where it belongs
 )->None:
     "Rename a folder into place, or, where one is already, its entries one by one; what else is there never moves."
     if not path.exists(): return os.replace(new, path)
-    old, names = _beside(path, 'old'), []
+    old, names = _hidden_name(path, 'old'), []
     old.mkdir()
     try:
         for name in sorted(entry.name for entry in new.iterdir()):
@@ -124,7 +124,7 @@ def _swap_in(
 # %% ../nbs/00b_files.ipynb #994bf67a
 @contextmanager
 def replacing_folder(
-    path:str|Path, # the folder that shall exist afterwards; its entries replace those of the same name
+    path:str|Path, # the folder that exists afterwards; its entries replace those of the same name
 )->Iterator[Path]: # an empty folder to write to
     "Write a folder completely or not at all; other entries of an existing folder stay."
     path = usable_path(path, 'path')
@@ -132,7 +132,7 @@ def replacing_folder(
         raise InputError(
             f'path={one_line(path)}: is a file, a folder is to be written there; '
             'choose another name')
-    temporary = _beside(path.absolute(), 'part')
+    temporary = _hidden_name(path.absolute(), 'part')
     _make_folder(temporary, 'path')
     try:
         yield temporary

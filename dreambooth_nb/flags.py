@@ -42,7 +42,8 @@ def _add_idle_flags(parser):
     "Declare diffusers' flags without effect."
     group = parser.add_argument_group('accepted for the sake of old scripts, without effect')
     for name, reason in WITHOUT_EFFECT.items():
-        values = dict(nargs='*', metavar='FILE') if name == 'validation_images' else dict(nargs='?', const=True, metavar='...')
+        several = name == 'validation_images'
+        values = dict(nargs='*', metavar='FILE') if several else dict(nargs='?', const=True, metavar='...')
         group.add_argument(f'--{name}', default=SUPPRESS, help=reason, **values)
 
 def add_config_flags(

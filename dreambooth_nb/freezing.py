@@ -178,7 +178,8 @@ def _preset_names(pipeline, trainable):
 def _near_names(pattern, names):
     "Find pieces of parameter names that look like a pattern."
     words = [name.split('.') for name in names]
-    pieces = {'.'.join(w[i:i + n]) for w in words for n in (1, 2, 3) for i in range(len(w) - n + 1)}
+    pieces = {'.'.join(w[i:i + n]) for w in words
+              for n in (1, 2, 3) for i in range(len(w) - n + 1)}
     return difflib.get_close_matches(pattern, sorted(pieces), 3, .5)
 
 def _chosen(names, trainable, pattern):

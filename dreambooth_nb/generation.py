@@ -45,9 +45,6 @@ from .sampling import SCHEDULERS, Request, Sampling, Start, TextConditions
 from .sampling import choose_batch_size, inference_mode, initial_noise, list_requests
 from .sampling import make_scheduler, noise_start, sample_batches, stack_conditions
 
-# after our own modules, whose import of diffusers is a quiet one
-from diffusers import SchedulerMixin
-
 # %% ../nbs/13_generation.ipynb #544c8363
 _PROMPTS_BYTES = 16_000_000   # a hundred thousand long prompts
 
@@ -139,7 +136,7 @@ _SHOWN = {   # what other programs call a fact
     'Model hash': 'fingerprint', 'Model': 'model'}
 
 def _parameters(facts):
-    "The record in the form that other programs show."
+    "Write a record in the form that other programs show."
     size = [f"Size: {facts['width']}x{facts['height']}"] if 'width' in facts else []
     line = ', '.join([f'{name}: {facts[key]}' for name, key in _SHOWN.items() if key in facts] + size)
     negative = [f"Negative prompt: {facts['negative_prompt']}"] if facts.get('negative_prompt') else []
@@ -202,7 +199,7 @@ def command_for(
 _GRID_PIXELS = 16_000_000  # a grid of more is made smaller
 
 def _grid(thumbnails, facts):
-    "All images as one; a row for each prompt where that fits."
+    "Show all images as one; a row for each prompt where that fits."
     each = [f.get('prompt', '') for f in facts]
     prompts = list(dict.fromkeys(each))
     columns = len(each)//len(prompts)
@@ -210,7 +207,7 @@ def _grid(thumbnails, facts):
     return image_grid(thumbnails, columns, prompts) if in_rows else image_grid(thumbnails)
 
 def _thumbnail(image, count):
-    "An image as small as it must be for a grid of so many."
+    "Make an image as small as it must be for a grid of so many."
     scale = (_GRID_PIXELS/(count*image.width*image.height))**.5
     if scale >= 1: return image
     return image.resize((max(1, round(image.width*scale)), max(1, round(image.height*scale))))
@@ -224,7 +221,7 @@ def _leftovers(folder, count):
     warnings.warn(f'output_dir={folder}: {others[0]}{more} of an earlier run remain next to these', stacklevel=3)
 
 def _finished(folder, files, facts):
-    "How many images there are, also if the signal came just as the next one was in its place."
+    "Count the images, also if the signal came just as the next one was in its place."
     number = len(files)
     with suppress(InputError, IndexError):
         number += image_facts(folder/f'image-{number:03d}.png') == json.loads(json.dumps(facts[number]))
@@ -280,7 +277,7 @@ def fitting_batches(
 
 # %% ../nbs/13_generation.ipynb #cc3b276e
 def _first_step(scheduler, steps, strength):
-    "Where in a sampler's timesteps to begin, as in diffusers."
+    "Find where in a sampler's timesteps to begin, as in diffusers."
     if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
         raise InputError(
             f'strength={strength}: must be a number above 0 (close to the image) and at most 1 (only the prompt)')
@@ -391,7 +388,7 @@ def latent_walk(
     return sum(sample_batches(pipeline, sampling, start, list_places(num_images), batch_size, progress), [])
 
 def _walk_ends(prompt, walk_to, seed, to_seed, negative_prompt):
-    "The requests at both ends of a walk."
+    "Make the requests at both ends of a walk."
     to_seed = seed if to_seed is None else to_seed
     return [list_requests(p, 1, s, negative_prompt)[0] for p, s in ((prompt, seed), (walk_to, to_seed))]
 
@@ -433,7 +430,7 @@ class Job:
 
 # %% ../nbs/13_generation.ipynb #2f2b4925
 def _open_init_image(path):
-    "An image to start from, and what the record says of it."
+    "Open an image to start from; also return what the record says of it."
     path = usable_path(path, 'init_image')
     if path.exists() and not path.is_file():
         raise InputError(f'init_image={one_line(path)}: is not a file but a folder or a device; give an image')
@@ -442,7 +439,7 @@ def _open_init_image(path):
     return image, dict(init_image=path.name, init_image_sha256=file_sha256(path))
 
 def _plan(pipeline, job, sampling):
-    "What images start from, what is asked of each, and what the record of each says of its own."
+    "Return what images start from, what is asked of each, and what the record of each says of its own."
     if job.walk_to is not None:
         names = ('walk_to', 'seed', 'to_seed', 'num_images', 'negative_prompt')
         walk = dict(prompt=job.prompts[0]) | {name: getattr(job, name) for name in names}
@@ -459,7 +456,7 @@ def _plan(pipeline, job, sampling):
     return start, requests, [f | said | dict(strength=strength) for f in facts]
 
 def _common_facts(pipeline, sampling):
-    "The part of the record that all images share."
+    "Collect the part of the record that all images share."
     always = ('num_inference_steps', 'guidance_scale', 'height', 'width')
     values = {f.name: getattr(sampling, f.name) for f in fields(sampling)
               if f.name in always or getattr(sampling, f.name) != f.default}
@@ -474,7 +471,7 @@ def _common_facts(pipeline, sampling):
 
 # %% ../nbs/13_generation.ipynb #2ed23bf5
 def _duration(seconds):
-    "Hours and minutes, in words."
+    "Write hours and minutes in words."
     minutes = max(1, round(seconds/60))
     return f'{minutes//60} h {minutes%60} min' if minutes >= 60 else f'{minutes} min'
 
@@ -496,14 +493,14 @@ def generate_to(
     pipeline:DiffusionPipeline,     # stays as it is
     job:Job,                        # what to generate
     output_dir:str|Path,            # receives image-000.png, image-001.png, ... and grid.png
-    sampling:Sampling=Sampling(),   # how
+    sampling:Sampling|None=None,    # how; None: as `dreambooth_nb.sampling.Sampling` is left alone
     record:dict|None=None,          # facts about the model: its `model_name`, revision, ...
     batch_size:int|None=None,       # images at once, at most; None: as many as usually fit
     progress:bool=True,             # show a bar
 )->list[Path]: # the images' files
     "Generate images into a folder, each written with its record as soon as it is finished."
     job.check_prompts(pipeline)
-    sampling = sampling.resolve(pipeline)
+    sampling = (sampling or Sampling()).resolve(pipeline)
     start, requests, own = _plan(pipeline, job, sampling)
     common = dict(model='unnamed') | (record or {}) | _common_facts(pipeline, sampling)
     def sample(first, n): return sample_batches(pipeline, sampling, start, requests[first:], n, progress)

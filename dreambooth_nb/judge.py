@@ -24,8 +24,9 @@ from .tensor_files import first_line
 from .toyland import ACCESSORIES, CLASSES, CONTEXTS, PALETTE, PATTERNS, Scene
 
 # %% ../nbs/11b_judge.ipynb #60ed1016
-ANSWERS: dict[str, tuple[str, ...]] = {
-    'class': CLASSES, 'context': tuple(CONTEXTS), 'colour': tuple(PALETTE), 'pattern': PATTERNS, 'accessory': ACCESSORIES}
+ANSWERS: dict[str, tuple[str, ...]] = { # question -> words
+    'class': CLASSES, 'context': tuple(CONTEXTS), 'colour': tuple(PALETTE), 'pattern': PATTERNS,
+    'accessory': ACCESSORIES}
 
 def _conv(n_in, n_out, stride=1):
     return nn.Sequential(nn.Conv2d(n_in, n_out, 3, stride, 1), nn.GroupNorm(8, n_out), nn.SiLU())
@@ -44,8 +45,9 @@ class Judge(nn.Module):
         super().__init__()
         w = width
         self.features = nn.Sequential(
-            _conv(3, w, 2), _conv(w, 2*w), _conv(2*w, 2*w, 2), _conv(2*w, 3*w), _conv(3*w, 4*w, 2), _conv(4*w, 4*w),
-            nn.Dropout(.1))
+            _conv(3, w, 2), _conv(w, 2*w),
+            _conv(2*w, 2*w, 2), _conv(2*w, 3*w),
+            _conv(3*w, 4*w, 2), _conv(4*w, 4*w), nn.Dropout(.1))
         self.context = nn.Conv2d(4*w, 16, 1)
         self.answers = nn.ModuleDict({name: nn.Linear(16*64 + 4*w, len(words)) for name, words in ANSWERS.items()})
         self.identity = nn.Sequential(nn.Linear(16*64 + 4*w, 128), nn.SiLU(), nn.Linear(128, 64))
@@ -73,7 +75,7 @@ class Judge(nn.Module):
         chosen = {q: torch.cat([part[q] for part in logits]).argmax(1).tolist() for q in ANSWERS}
         return [{q: ANSWERS[q][chosen[q][i]] for q in ANSWERS} for i in range(len(images))]
 
-    def text(self, prompts:Sequence[str])->None: "The judge answers questions and knows no texts."
+    def text(self, prompts:Sequence[str])->None: "Return nothing: the judge answers questions and knows no texts."
 
     @torch.inference_mode()
     def distances(self,
@@ -104,21 +106,24 @@ def load_judge(
 
 # %% ../nbs/11b_judge.ipynb #a00b0cf4
 def truth(
-    scene:Scene, # what a picture shows
-)->dict[str, str|None]: # as `read` answers; colour is None where it has no word
-    "The right answers about a scene."
+    scene:Scene, # what an image shows
+)->dict[str, str|None]: # as `Judge.read` answers; colour is None where it has no word
+    "Return the right answers about a scene."
     look = scene.look
-    return {'class': look.class_noun, 'context': scene.context, 'colour': look.colour_name, 'pattern': look.pattern, 'accessory': scene.accessory}
+    return {'class': look.class_noun, 'context': scene.context, 'colour': look.colour_name, 'pattern': look.pattern,
+            'accessory': scene.accessory}
 
 def reading_accuracy(
     judge:Judge,                    # who reads
     images:Sequence[Image.Image],   # one per scene
     scenes:Sequence[Scene],         # what they should show
-)->dict[str, float]: # per question, and 'class+context+colour': share of the pictures read as they should be
-    "How often the judge reads from the pictures what the scenes say."
-    right = [{q: seen[q] == word for q, word in truth(scene).items()} for seen, scene in zip(judge.read(images), scenes)]
+)->dict[str, float]: # share of the images read right, per question, and 'class+context+colour'
+    "Return how often the judge reads from the images what the scenes say."
+    pairs = zip(judge.read(images), map(truth, scenes))
+    right = [{q: seen[q] == word for q, word in wanted.items()} for seen, wanted in pairs]
     share = {q: sum(r[q] for r in right)/len(right) for q in ANSWERS}
-    return share | {'class+context+colour': sum(r['class'] and r['context'] and r['colour'] for r in right)/len(right)}
+    all_three = sum(r['class'] and r['context'] and r['colour'] for r in right)/len(right)
+    return share | {'class+context+colour': all_three}
 
 # %% ../nbs/11b_judge.ipynb #4a753212
 def toyland_panel(

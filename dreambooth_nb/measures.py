@@ -142,7 +142,8 @@ class DinoEmbedder:
         device:torch.device|str|None=None,                      # None: the best of this machine
         batch_size:int=32,                                      # images at once
     ):
-        given, self.device, self.batch_size = isinstance(model, PreTrainedModel), usable_device(device), batch_size
+        self.device, self.batch_size = usable_device(device), batch_size
+        given = isinstance(model, PreTrainedModel)
         folder = None if given else _network_folder(model)
         self.name = f'DINO ({_label(model)})'
         self.model = (model if given else self._open(folder)).to(self.device).eval().requires_grad_(False)
@@ -185,7 +186,8 @@ class ClipEmbedder:
         device:torch.device|str|None=None,      # None: the best of this machine
         batch_size:int=32,                      # images or texts at once
     ):
-        given, self.device, self.batch_size = isinstance(model, CLIPModel), usable_device(device), batch_size
+        self.device, self.batch_size = usable_device(device), batch_size
+        given = isinstance(model, CLIPModel)
         folder = None if given else _network_folder(model)
         self.name = f'CLIP ({_label(model)})'
         self.model = (model if given else _open_network(CLIPModel, folder)).to(self.device).eval().requires_grad_(False)
@@ -235,13 +237,17 @@ class ClipEmbedder:
 # %% ../nbs/11a_measures.ipynb #fbfa14ab
 # torchvision's feature stacks: (width, kernel, stride, padding) of a convolution with ReLU, and whether LPIPS reads its
 # output; 'M' is a maximum over neighbours, which halves the size
-_ALEXNET = [(64, 11, 4, 2, True), 'M', (192, 5, 1, 2, True), 'M',
-            (384, 3, 1, 1, True), (256, 3, 1, 1, True), (256, 3, 1, 1, True)]
-_VGG16 = [(64, 3, 1, 1, False), (64, 3, 1, 1, True), 'M', (128, 3, 1, 1, False), (128, 3, 1, 1, True), 'M',
-          (256, 3, 1, 1, False), (256, 3, 1, 1, False), (256, 3, 1, 1, True), 'M',
-          (512, 3, 1, 1, False), (512, 3, 1, 1, False), (512, 3, 1, 1, True), 'M',
-          (512, 3, 1, 1, False), (512, 3, 1, 1, False), (512, 3, 1, 1, True)]
-_LAYERS = {'alex': (3, 'alexnet', _ALEXNET), 'vgg': (2, 'vgg16', _VGG16)}   # side of a maximum, torchvision's name, plan
+_ALEXNET = [
+    (64, 11, 4, 2, True), 'M', (192, 5, 1, 2, True), 'M',
+    (384, 3, 1, 1, True), (256, 3, 1, 1, True), (256, 3, 1, 1, True)]
+_VGG16 = [
+    (64, 3, 1, 1, False), (64, 3, 1, 1, True), 'M',
+    (128, 3, 1, 1, False), (128, 3, 1, 1, True), 'M',
+    (256, 3, 1, 1, False), (256, 3, 1, 1, False), (256, 3, 1, 1, True), 'M',
+    (512, 3, 1, 1, False), (512, 3, 1, 1, False), (512, 3, 1, 1, True), 'M',
+    (512, 3, 1, 1, False), (512, 3, 1, 1, False), (512, 3, 1, 1, True)]
+_LAYERS = { # side of a maximum, torchvision's name, plan
+    'alex': (3, 'alexnet', _ALEXNET), 'vgg': (2, 'vgg16', _VGG16)}
 
 def _stack(network):
     "Return torchvision's layers by the same numbers, and the numbers whose outputs LPIPS reads, with their widths."
@@ -364,7 +370,8 @@ def _resampled(groups, resamples):
 
 def _ends(means, level):
     "Return the ends of an interval that holds a share of the means."
-    return tuple(round(q, 4) for q in means.nanquantile(torch.tensor([(1 - level)/2, (1 + level)/2])).tolist())
+    low, high = means.nanquantile(torch.tensor([(1 - level)/2, (1 + level)/2])).tolist()
+    return round(low, 4), round(high, 4)
 
 def bootstrap_interval(
     values:Tensor|Sequence[Tensor], # (n,): one per image; (p, k) or p tensors (k,): one per image of each of p prompts

@@ -139,8 +139,9 @@ def set_gradient_checkpointing(
 )->None:
     "Let networks store only the inputs of their blocks, and compute the rest again for the backward pass."
     action = 'enable' if enabled else 'disable'
-    names = (f'{action}_gradient_checkpointing', f'activation_checkpointing_{action}', f'gradient_checkpointing_{action}')
-    for model in trainable_parts(pipeline).values():    # diffusers' name, transformers' new and old one
+    names = (f'{action}_gradient_checkpointing',            # diffusers' name, transformers' new and old one
+             f'activation_checkpointing_{action}', f'gradient_checkpointing_{action}')
+    for model in trainable_parts(pipeline).values():
         next(getattr(model, name) for name in names if hasattr(model, name))()
 
 def halve_frozen(
@@ -251,7 +252,8 @@ def measure_memory(
     peak, weights = _peak_of(step, denoiser_of(own).device), _weight_bytes(own)
     moments = _bytes(t for s in optimizer.state.values() for t in s.values())
     state = moments + _bytes(trained.values())*settings.use_ema
-    return Memory(sum(p.numel() for p in trained.values()), weights, **found, optimizer=state, peak=weights + state + peak)
+    parameters = sum(p.numel() for p in trained.values())
+    return Memory(parameters, weights, **found, optimizer=state, peak=weights + state + peak)
 
 # %% ../nbs/07a_memory.ipynb #58ac7036
 class LiveBytes(TorchDispatchMode):
@@ -319,7 +321,8 @@ def _skeleton(model):
                                     for name, part in networks(model).items()})
     configs = model if isinstance(model, dict) else _read_configs(model)
     family = next((f for f in FAMILIES if {*f.networks} == {*configs}), None)
-    if family is None: raise InputError(f'model: has configurations of {", ".join(configs)}, which no known pipeline has')
+    if family is None:
+        raise InputError(f'model: has configurations of {", ".join(configs)}, which no known pipeline has')
     parts = {name: _bare(family.parts[name], config) for name, config in configs.items()}
     words = {name.replace('text_encoder', 'tokenizer'): _any_words(parts[name]) for name in family.text_encoders}
     others = dict.fromkeys(inspect.signature(family.pipeline).parameters)
@@ -362,14 +365,16 @@ def _dry_run(model, settings, as_on_cuda):
             activations = stored.bytes
             stored.blocks.clear()
             loss.backward()
-    weights, state = _weight_bytes(own), _optimizer_bytes(trained, settings)
-    gradients = _bytes(p for p in trained if p.grad is not None)
+    stepped = [p for p in trained if p.grad is not None]    # a weight that nothing uses has no state
+    averaged = 4*sum(p.numel() for p in trained if p.grad is None)*settings.use_ema
+    weights, state, gradients = _weight_bytes(own), _optimizer_bytes(stepped, settings) + averaged, _bytes(stepped)
     return Memory(sum(p.numel() for p in trained), weights, gradients, state, activations, weights + state + live.peak)
 
 # %% ../nbs/07a_memory.ipynb #3b26e6cb
 _LADDER = (
-    dict(gradient_checkpointing=True), dict(mixed_precision='bf16'), dict(half_frozen=True), dict(optimizer='adamw_8bit'),
-    dict(trainable='unet'), dict(trainable='cross_attention'), dict(trainable='lora'), dict(train_batch_size=1))
+    dict(gradient_checkpointing=True), dict(mixed_precision='bf16'), dict(half_frozen=True),
+    dict(optimizer='adamw_8bit'), dict(trainable='unet'), dict(trainable='cross_attention'),
+    dict(trainable='lora'), dict(train_batch_size=1))
 
 @dataclass(frozen=True)
 class Forecast(Memory):
@@ -377,7 +382,7 @@ class Forecast(Memory):
     settings:StepSettings   # as asked
     available:int|None      # bytes, None: not asked
     headroom:float          # what is not counted, as a share of the peak
-    ladder:dict[str, tuple[StepSettings, Memory]] = field(default_factory=dict) # ways to need less, each with those before
+    ladder:dict[str, tuple[StepSettings, Memory]] = field(default_factory=dict) # ways to need less, one added at a time
 
     def _fits(self, memory): return self.available is not None and memory.peak*(1 + self.headroom) <= self.available
 
@@ -404,7 +409,7 @@ def _helps(rung, now):
     return getattr(now, name) != value and not (name == 'mixed_precision' and now.autocast_dtype)
 
 def forecast_memory(
-    model:DiffusionPipeline|str|Path|dict,  # a pipeline, its folder, 'toyland', or configurations: `STABLE_DIFFUSION_1_5`
+    model:DiffusionPipeline|str|Path|dict,  # a pipeline, its folder, 'toyland', or `STABLE_DIFFUSION_1_5`
     available:int|None=None,                # bytes that there are; None: only forecast
     headroom:float=.15,                     # share of the peak to keep free for what is not counted
     device:torch.device|str|None=None,      # for which to forecast: 'cuda' or 'cpu'; None: the best of this machine

@@ -24,7 +24,7 @@ class Objective(Protocol):
     def spread_timesteps(self, count:int)->Tensor: ...                  # (count,), evenly over the process
     def add_noise(self, latents:Tensor, noise:Tensor, timesteps:Tensor)->Tensor: ...    # the shape of the latents
     def target(self, latents:Tensor, noise:Tensor, timesteps:Tensor)->Tensor: ...       # what should be predicted
-    def weights(self, timesteps:Tensor)->Tensor|None: ...               # (b,), factors of each sample's loss; None: ones
+    def weights(self, timesteps:Tensor)->Tensor|None: ...               # (b,), factors of the losses; None: ones
 
 # %% ../nbs/03a_objectives.ipynb #5328e6f5
 @dataclass(frozen=True)

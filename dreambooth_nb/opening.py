@@ -40,7 +40,7 @@ def _not_a_pipeline(folder, given):
     if (folder/'trainer_state').is_dir():
         return InputError(
             f'model={given}: is a checkpoint of a run, not a pipeline; '
-            'dreambooth_nb.export.open_model opens it')
+            'dreambooth_nb.reopening.open_model opens it')
     checkpoints = sorted((p.name for p in folder.glob('checkpoint-*/') if (p/'trainer_state').is_dir()),
                          key=lambda name: (len(name), name))
     if checkpoints or (folder/'config.yaml').exists():
@@ -89,7 +89,8 @@ def _check_index(folder, given)->Family:
                 f'model={given}: model_index.json has {str(index[part])[:60]!r} '
                 'where the names of a library and a class belong; copy the folder again')
         if not index.get(part, [None])[0]:
-            raise InputError(f"model={given}: has no {part}; {family.name} is a pipeline of {', '.join(family.parts)}")
+            raise InputError(
+                f"model={given}: has no {part}; {family.name} is a pipeline of {', '.join(family.parts)}")
     return family
 
 # %% ../nbs/02a_opening.ipynb #cfc0bff4
@@ -180,7 +181,7 @@ def _build(kind, config):
     return kind(**{name: value for name, value in config.items() if name in known})
 
 def _shapes(config, part, given, family):
-    "The tensors that a part's configuration asks for; the part is built without memory for them."
+    "List the tensors that a part's configuration asks for; the part is built without memory for them."
     kind = family.parts[part]
     try:
         with torch.device('meta'): family.try_part(part, model := _build(kind, config))
@@ -310,7 +311,8 @@ def _single_file_family(names, given):
     "Return the family that a file's tensors belong to."
     if any('lora' in name for name in names):
         raise InputError(
-            f'model={given}: is a LoRA, not a model; load its base, then load_lora(pipeline, {Path(given).name!r})')
+            f'model={given}: is a LoRA, not a model; '
+            f'load its base, then load_lora(pipeline, {Path(given).name!r})')
     family = next((family for family in FAMILIES if family.in_single_file(names)), None)
     if family is not None: return family
     raise InputError(
@@ -408,12 +410,13 @@ def _find(model, revision, variant, allow_pickle):
         'or .safetensors file, or a hub id (owner/name)')
 
 def load_pipeline(
-    model:str|Path='toyland',           # 'toyland' (embedded), a pipeline folder, a hub id, or a single .safetensors file
+    model:str|Path='toyland',           # 'toyland' (embedded), a pipeline folder, a hub id, or one .safetensors file
     dtype:torch.dtype=torch.float32,    # of the weights in memory, whatever it is on disk
     device:torch.device|str|None=None,  # where to put them; None: the best device of this machine
     revision:str|None=None,             # of a model on the hub: branch, tag or commit; None: its main branch
     variant:str|None=None,              # of the weight files, such as 'fp16'
-    config:str|Path|None=None,          # of a single file of other programs: a pipeline folder of its kind; None: asks the hub
+    # of a single file of other programs: a pipeline folder of its kind; None: the hub is asked
+    config:str|Path|None=None,
     allow_pickle:bool=False,            # read .ckpt and .bin too, their tensors alone
 )->DiffusionPipeline: # in evaluation mode, without safety checker
     "Load a pipeline, quietly, without running anything that a file says."

@@ -210,13 +210,16 @@ def some_of(
 
 def _skipped_ones(skipped): return some_of([f'{name} ({reason})' for name, reason in skipped], 8)
 
+def _count_images(folder):
+    "Count the files of a folder that end like an image; 0 if it is not a folder that can be read."
+    endings = {ending for ending, format in Image.registered_extensions().items() if format in FORMATS}
+    with suppress(OSError):
+        return sum(path.suffix.lower() in endings and path.name[0] != '.' for path in folder.iterdir())
+    return 0
+
 def _folders_below(folder):
     "Count the images one level down, by folder."
-    endings, counts = {e for e, f in Image.registered_extensions().items() if f in FORMATS}, {}
-    for below in sorted(folder.iterdir()):
-        with suppress(OSError):
-            if below.is_dir() and below.name[0] != '.':
-                counts[below] = sum(p.suffix.lower() in endings and p.name[0] != '.' for p in below.iterdir())
+    counts = {below: _count_images(below) for below in sorted(folder.iterdir()) if below.name[0] != '.'}
     return {below: count for below, count in counts.items() if count}
 
 def _advice(folder, skipped, argument):

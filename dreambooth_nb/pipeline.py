@@ -39,9 +39,9 @@ def _without_notices()->Iterator[None]:
 
 # %% ../nbs/02_pipeline.ipynb #2fc3b8d2
 with _without_notices():
-    from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
     from transformers.utils import logging as transformers_logging
 
 # %% ../nbs/02_pipeline.ipynb #a117a9aa
@@ -115,13 +115,14 @@ def encode_prompt(
 def latent_distribution(
     vae:AutoencoderKL,  # frozen
     pixels:Tensor,      # (b, 3, h, w), -1 to 1, both sides divisible by the VAE's factor
-)->tuple[Tensor, Tensor]: # mean and standard deviation of the latents, (b, c, h/f, w/f), float32, as the denoiser reads them
+)->tuple[Tensor, Tensor]: # mean and standard deviation, (b, c, h/f, w/f), float32, as the denoiser reads latents
     "Encode pixels as the VAE does: one normal distribution for each value of a latent."
     config = vae.config
     scale, shift = config.scaling_factor, config.get('shift_factor') or 0.
     with torch.autocast(vae.device.type, enabled=False):    # half precision overflows in some VAEs
         parts = [vae.encode(p.to(vae.device, vae.dtype)).latent_dist for p in pixels.split(16)]
-    mean, std = torch.cat([p.mean.float() for p in parts]), torch.cat([p.std.float() for p in parts])
+    mean = torch.cat([p.mean.float() for p in parts])
+    std = torch.cat([p.std.float() for p in parts])
     return (mean - shift)*scale, std*scale
 
 def encode_images(
@@ -146,8 +147,8 @@ def decode_pixels(
     latents:Tensor,     # (b, c, h/f, w/f), shifted and scaled as vae.config says
 )->Tensor: # (b, 3, h, w), about -1 to 1
     "Turn latents into pixels."
-    config = vae.config
-    return vae.decode(latents.to(vae.device, vae.dtype)/config.scaling_factor + (config.get('shift_factor') or 0.)).sample
+    scale, shift = vae.config.scaling_factor, vae.config.get('shift_factor') or 0.
+    return vae.decode(latents.to(vae.device, vae.dtype)/scale + shift).sample
 
 def decode_latents(
     vae:AutoencoderKL,  # frozen

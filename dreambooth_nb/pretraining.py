@@ -7,7 +7,7 @@ __all__ = ['make_dataset', 'to_model_range', 'rank_and_world', 'average_gradient
            'recolour', 'reconstruction_losses', 'train_autoencoder', 'standardise_latents', 'psnr', 'vocabulary',
            'new_tokenizer', 'new_text_encoder', 'new_unet', 'new_noise_scheduler', 'assemble', 'encode_dataset',
            'train_diffusion', 'free_look', 'blur_and_noise', 'contrastive_loss', 'train_judge', 'score', 'pretrain',
-           'class_pictures', 'class_diversity']
+           'class_sheet', 'class_diversity']
 
 # %% ../nbs/20_pretraining.ipynb #9591d8bf
 import csv
@@ -27,57 +27,61 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .diffusion import min_snr_weights, per_sample_loss, training_target
+from .diffusion import per_sample_loss
+from .drawing import render
 from .evaluation import diversity
+from .families import family_of
 from .judge import ANSWERS, Judge, reading_accuracy, save_judge, truth
+from .objectives import objective_of
+from .pipeline import with_parts
 from .sampling import generate
 from .saving import save_pipeline
-from .drawing import render
-from .toyland import (
-    ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS, Look, caption, place,
-    sample_look, sample_scene)
+from .toyland import ACCESSORIES, CLASSES, CONTEXTS, IDENTIFIERS, LIVING, PALETTE, PATTERNS
+from .toyland import Look, caption, place, sample_look, sample_scene
 
 # after our own modules, whose import of diffusers is a quiet one
-from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 # %% ../nbs/20_pretraining.ipynb #50f159af
-def _draw_part(
-    seeds:range, # one picture per seed
+def _render_part(
+    seeds:range, # one image per seed
 )->tuple[np.ndarray, list[str]]: # (n, 64, 64, 3) uint8 and their captions
-    "Draw the pictures of some seeds."
+    "Render the images of some seeds."
     scenes = [(sample_scene(rng := random.Random(seed)), rng) for seed in seeds]
     return np.stack([np.asarray(render(s)) for s, _ in scenes]), [caption(s, rng) for s, rng in scenes]
 
 def make_dataset(
-    folder:str|Path,    # gets pictures.npy and captions.txt
-    n:int,              # number of pictures
-    seed:int=0,         # pictures seed*10^8 ... seed*10^8 + n - 1; other seeds give other pictures
+    folder:str|Path,    # for images.npy and captions.txt
+    n:int,              # number of images
+    seed:int=0,         # images seed*10^8 ... seed*10^8 + n - 1; other seeds give other images
     workers:int=2,      # processes
 )->Path: # the folder
-    "Draw a training set of Toyland pictures with captions, once."
+    "Render a training set of Toyland images with captions, once."
     folder = Path(folder)
     if (folder/'captions.txt').exists(): return folder
     folder.mkdir(parents=True, exist_ok=True)
     parts = [range(i, min(i + 500, n)) for i in range(0, n, 500)]
     parts = [range(seed*10**8 + p.start, seed*10**8 + p.stop) for p in parts]
-    with ProcessPoolExecutor(workers) as pool: drawn = list(pool.map(_draw_part, parts))
-    np.save(folder/'pictures.npy', np.concatenate([pictures for pictures, _ in drawn]))
-    (folder/'captions.txt').write_text('\n'.join(c for _, captions in drawn for c in captions), encoding='utf-8')
+    with ProcessPoolExecutor(workers) as pool: rendered = list(pool.map(_render_part, parts))
+    np.save(folder/'images.npy', np.concatenate([images for images, _ in rendered]))
+    captions = [c for _, part in rendered for c in part]
+    (folder/'captions.txt').write_text('\n'.join(captions), encoding='utf-8')
     return folder
 
 # %% ../nbs/20_pretraining.ipynb #9652a0ba
 def to_model_range(
-    pictures:np.ndarray, # (b, h, w, 3) uint8
+    images:np.ndarray, # (b, h, w, 3) uint8
 )->Tensor: # (b, 3, h, w), -1 to 1
-    "Turn pictures into what the autoencoder and the judge take."
-    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float()/127.5 - 1
+    "Turn images into what the autoencoder and the judge take."
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float()/127.5 - 1
 
 # %% ../nbs/20_pretraining.ipynb #5eba9e4b
 def rank_and_world()->tuple[int, int]: # this process's number, the number of processes
     "Join the processes that `torchrun` started; a plain run is process 0 of 1."
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1 and not dist.is_initialized():
+    if int(os.environ.get('WORLD_SIZE', '1')) > 1 and not dist.is_initialized():
         dist.init_process_group('gloo')
         torch.set_num_threads(1)
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -104,64 +108,81 @@ def learning_rate_at(
     return min(1, (step + 1)/warmup)*(.01 + .99*.5*(1 + math.cos(math.pi*left)))
 
 # %% ../nbs/20_pretraining.ipynb #02180977
+def _make_optimizer(model, learning_rate):
+    "Return the weights that learn, and AdamW; biases and norms do not decay."
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [dict(params=[p for p in parameters if (p.ndim > 1) == is_matrix], weight_decay=.01*is_matrix)
+              for is_matrix in (True, False)]
+    return parameters, torch.optim.AdamW(groups, learning_rate, betas=(.9, .99), fused=True)
+
+def _resume(folder, rank, **parts):
+    "Load what was saved into the parts; return the steps that were done, and their seconds."
+    if not (folder/'state.pt').exists(): return 0, 0.
+    state = torch.load(folder/'state.pt', weights_only=True)
+    for name, part in parts.items(): part.load_state_dict(state[name])
+    if rank == 0: _keep_rows(folder/'log.csv', state['step'])
+    return state['step'], state['seconds']
+
 def fit(
     model:nn.Module,                    # trained in place; its exponential average is returned
     loss_at:Callable[[int, int], dict], # (step, rank) -> losses, of which 'loss' is minimised
     steps:int,                          # optimiser steps in all, those of earlier runs included
-    folder:str|Path,                    # gets state.pt (to resume) and log.csv
+    folder:str|Path,                    # for state.pt (to resume) and log.csv
     learning_rate:float=1e-3,           # of AdamW
     ema_decay:float=.999,               # of the averaged weights
     every:int=100,                      # steps between rows of the log
     save_every:int=500,                 # steps between saved states
 )->nn.Module: # a copy of the model with averaged weights
     "Train with AdamW; stopped and started again, it goes on where it was."
-    rank, world = rank_and_world()
-    folder = Path(folder)
+    (rank, _), folder = rank_and_world(), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [dict(params=[p for p in parameters if (p.ndim > 1) == matrix], weight_decay=.01*matrix) for matrix in (True, False)]
-    optimizer = torch.optim.AdamW(groups, learning_rate, betas=(.9, .99), fused=True)
-    average, first, seconds = deepcopy(model).eval().requires_grad_(False), 0, 0.
-    if (folder/'state.pt').exists():
-        state = torch.load(folder/'state.pt', weights_only=True)
-        model.load_state_dict(state['model']); average.load_state_dict(state['average'])
-        optimizer.load_state_dict(state['optimizer'])
-        first, seconds = state['step'], state['seconds']
-        if rank == 0: _keep_rows(folder/'log.csv', first)
-    start, totals = time.perf_counter() - seconds, {}
+    parameters, optimizer = _make_optimizer(model, learning_rate)
+    average = deepcopy(model).eval().requires_grad_(False)
+    parts = dict(model=model, average=average, optimizer=optimizer)
+    first, seconds = _resume(folder, rank, **parts)
+    started, totals = time.perf_counter() - seconds, {}
     for step in range(first, steps):
         for group in optimizer.param_groups: group['lr'] = learning_rate*learning_rate_at(step, steps)
         losses = loss_at(step, rank)
         losses['loss'].backward()
         average_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.)
-        optimizer.step(); optimizer.zero_grad()
-        decay = min(ema_decay, (1 + step)/(10 + step))
-        with torch.no_grad(): torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-        totals = {k: totals.get(k, 0.) + v.item() for k, v in losses.items()}
-        if rank == 0 and (step + 1) % every == 0:
-            _log(folder/'log.csv', dict(step=step + 1, seconds=round(time.perf_counter() - start), **{k: round(v/every, 5) for k, v in totals.items()}))
+        optimizer.step()
+        optimizer.zero_grad()
+        _update(average, model, min(ema_decay, (1 + step)/(10 + step)))
+        totals = {name: totals.get(name, 0.) + value.item() for name, value in losses.items()}
+        if rank: continue
+        done, seconds = step + 1, time.perf_counter() - started
+        if done % every == 0:
+            means = {name: round(value/every, 5) for name, value in totals.items()}
+            _log(folder/'log.csv', dict(step=done, seconds=round(seconds), **means))
             totals = {}
-        if rank == 0 and ((step + 1) % save_every == 0 or step + 1 == steps):
-            _save_state(folder/'state.pt', dict(model=model.state_dict(), average=average.state_dict(), optimizer=optimizer.state_dict(),
-                                                step=step + 1, seconds=time.perf_counter() - start))
+        if done % save_every == 0 or done == steps:
+            state = {name: part.state_dict() for name, part in parts.items()}
+            _save_state(folder/'state.pt', state | dict(step=done, seconds=seconds))
     return average
+
+@torch.no_grad()
+def _update(average, model, decay):
+    "Move an exponential average one step, in place."
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 def _log(path, row):
     "Append a row to a CSV file."
-    new = not path.exists()
+    is_new = not path.exists()
     with open(path, 'a', newline='', encoding='utf-8') as f:
         writer = csv.DictWriter(f, row)
-        if new: writer.writeheader()
+        if is_new: writer.writeheader()
         writer.writerow(row)
 
 def _keep_rows(path, last):
-    "Drop the rows of a log that lie after a step: they will be run again."
+    "Drop the rows of a log that come after a step: they will be run again."
     head, *rows = path.read_text(encoding='utf-8').splitlines()
-    path.write_text('\n'.join([head] + [r for r in rows if int(r.split(',')[0]) <= last]) + '\n', encoding='utf-8')
+    kept = [row for row in rows if int(row.split(',')[0]) <= last]
+    path.write_text('\n'.join([head, *kept]) + '\n', encoding='utf-8')
 
 def _save_state(path, state):
-    "Write beside the place, then rename: a file that exists is whole."
+    "Write next to the place, then rename: a file that exists is whole."
     torch.save(state, path.with_suffix('.tmp'))
     path.with_suffix('.tmp').replace(path)
 
@@ -169,74 +190,80 @@ def _save_state(path, state):
 def new_autoencoder(
     channels:tuple[int, ...]=(32, 32, 64),  # per resolution: 64, 32, 16 pixels
     latent_channels:int=4,                  # as Stable Diffusion
-)->AutoencoderKL: # 64x64x3 pictures to 16x16x4 latents and back
-    "A small AutoencoderKL with fresh weights."
+)->AutoencoderKL: # 64x64x3 images to 16x16x4 latents and back
+    "Make a small AutoencoderKL with fresh weights."
     n = len(channels)
-    return AutoencoderKL(block_out_channels=channels, latent_channels=latent_channels, layers_per_block=1, norm_num_groups=8,
-                         down_block_types=('DownEncoderBlock2D',)*n, up_block_types=('UpDecoderBlock2D',)*n,
-                         mid_block_add_attention=False, sample_size=64)
+    return AutoencoderKL(
+        block_out_channels=channels, latent_channels=latent_channels, layers_per_block=1, norm_num_groups=8,
+        down_block_types=('DownEncoderBlock2D',)*n, up_block_types=('UpDecoderBlock2D',)*n,
+        mid_block_add_attention=False, sample_size=64)
 
 # %% ../nbs/20_pretraining.ipynb #0275cd02
 def recolour(
-    pictures:Tensor,            # (b, 3, h, w)
+    images:Tensor,              # (b, 3, h, w)
     generator:torch.Generator,  # source of randomness
-    share:float=.4,             # of the pictures
+    share:float=.4,             # of the images
 )->Tensor: # (b, 3, h, w)
-    "Permute the colour channels of some pictures, so that the autoencoder meets colours that captions have no word for."
-    orders = torch.stack([torch.randperm(3, generator=generator) for _ in pictures])
-    orders = torch.where(torch.rand(len(pictures), 1, generator=generator) < share, orders, torch.arange(3))
-    return pictures.gather(1, orders[:, :, None, None].expand_as(pictures))
+    "Permute the colour channels of some images, for colours that captions have no word for."
+    orders = torch.stack([torch.randperm(3, generator=generator) for _ in images])
+    orders = torch.where(torch.rand(len(images), 1, generator=generator) < share, orders, torch.arange(3))
+    return images.gather(1, orders[:, :, None, None].expand_as(images))
 
 def reconstruction_losses(
     output:Tensor,      # (b, 3, h, w), float
-    pictures:Tensor,    # (b, 3, h, w)
+    images:Tensor,      # (b, 3, h, w)
 )->dict[str, Tensor]: # 'pixel', 'edge', 'chroma', 'coarse'
-    "How far a reconstruction is off: in its pixels, edges, hues and large areas."
-    d = output - pictures
-    return dict(pixel=d.abs().mean() + 2*(d*d).mean(), edge=(d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean(),
-                chroma=(d - d.mean(1, keepdim=True)).abs().mean(), coarse=F.avg_pool2d(d, 4).abs().mean())
+    "Return how far a reconstruction is off: in its pixels, edges, hues and large areas."
+    d = output - images
+    pixel = d.abs().mean() + 2*(d*d).mean()
+    across = (d[..., 1:] - d[..., :-1]).abs().mean()
+    down = (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
+    return dict(pixel=pixel, edge=across + down, chroma=(d - d.mean(1, keepdim=True)).abs().mean(),
+                coarse=F.avg_pool2d(d, 4).abs().mean())
 
 # %% ../nbs/20_pretraining.ipynb #f43590c3
+_CODEC_WEIGHTS = dict(pixel=1., edge=.5, chroma=1., coarse=1., kl=1e-6)  # of the losses
+
 def train_autoencoder(
     data:str|Path,          # folder from `make_dataset`
-    folder:str|Path,        # gets the state, the log and, at the end, vae/
-    steps:int=14_000,       # of 4 pictures per process
+    folder:str|Path,        # for the state, the log and, at the end, vae/
+    steps:int=14_000,       # of 4 images per process
     batch_size:int=4,       # per process
     learning_rate:float=1e-3,
     seed:int=0,
     channels:tuple[int, ...]=(32, 32, 64), # as `new_autoencoder`, like `latent_channels`
     latent_channels:int=4,
-    decoder_of:AutoencoderKL|None=None, # trained already; goes on with its decoder alone, in place, so that its latents stay what they are
-)->AutoencoderKL: # with averaged weights and latents of mean 0, deviation 1
-    "Train the autoencoder as a general codec of flat pictures."
-    rank, world = rank_and_world()
-    pictures = np.load(Path(data)/'pictures.npy', mmap_mode='r')
+    decoder_of:AutoencoderKL|None=None, # already trained; its decoder alone goes on learning, in place
+)->AutoencoderKL: # with averaged weights and latents of mean 0, standard deviation 1
+    "Train the autoencoder as a general codec of flat images."
+    (rank, _), images = rank_and_world(), np.load(Path(data)/'images.npy', mmap_mode='r')
     torch.manual_seed(seed)
     vae = decoder_of or new_autoencoder(channels, latent_channels)
     for part in (vae.encoder, vae.quant_conv): part.requires_grad_(decoder_of is None)
     for part in (vae.decoder, vae.post_quant_conv): part.requires_grad_(True)
-    weights = dict(pixel=1., edge=.5, chroma=1., coarse=1., kl=1e-6)
     def loss_at(step, rank):
         g = torch.Generator().manual_seed((seed*1_000_003 + step)*64 + rank)
-        batch = pictures[torch.randint(len(pictures), (batch_size,), generator=g).sort().values.numpy()]
+        batch = images[torch.randint(len(images), (batch_size,), generator=g).sort().values.numpy()]
         x = recolour(to_model_range(batch), g)
         with torch.autocast('cpu', torch.bfloat16):
             posterior = vae.encode(x).latent_dist
             output = vae.decode(posterior.sample(g)).sample
         losses = reconstruction_losses(output.float(), x) | dict(kl=posterior.kl().float().mean())
-        return dict(loss=sum(weights[k]*v for k, v in losses.items()), **losses)
+        return dict(loss=sum(_CODEC_WEIGHTS[name]*loss for name, loss in losses.items()), **losses)
     vae = fit(vae, loss_at, steps, folder, learning_rate)
-    if rank == 0: (vae if decoder_of else standardise_latents(vae, to_model_range(pictures[:2000]))).save_pretrained(Path(folder)/'vae')
+    if rank: return vae
+    if decoder_of is None: standardise_latents(vae, to_model_range(images[:2000]))
+    vae.save_pretrained(Path(folder)/'vae')
     return vae
 
 # %% ../nbs/20_pretraining.ipynb #ba60fb04
 @torch.no_grad()
 def standardise_latents(
     vae:AutoencoderKL,  # changed in place
-    pictures:Tensor,    # (n, 3, h, w), to measure on
+    images:Tensor,      # (n, 3, h, w), to measure on
 )->AutoencoderKL: # the same, with `scaling_factor` 1
-    "Fold each latent channel's mean and deviation into the two 1x1 convolutions around the latents; reconstructions stay the same."
-    latents = torch.cat([vae.encode(x).latent_dist.mean for x in pictures.split(100)])
+    "Fold the mean and spread of each latent channel into the 1x1 convolutions around the latents."
+    latents = torch.cat([vae.encode(x).latent_dist.mean for x in images.split(100)])
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     n = len(mean)
     into, out = vae.quant_conv, vae.post_quant_conv
@@ -251,23 +278,25 @@ def standardise_latents(
 # %% ../nbs/20_pretraining.ipynb #01f5d41d
 @torch.no_grad()
 def psnr(
-    vae:AutoencoderKL,      # frozen
-    pictures:np.ndarray,    # (n, h, w, 3) uint8
-)->float: # dB, mean over the pictures
-    "Peak signal-to-noise ratio of the autoencoder's reconstructions."
-    x = to_model_range(pictures)
-    y = torch.cat([vae.decode(vae.encode(p).latent_dist.mode()).sample for p in x.split(100)]).clamp(-1, 1)
-    return float((-10*torch.log10(((y - x)**2).mean((1, 2, 3))/4)).mean())
+    vae:AutoencoderKL,  # frozen
+    images:np.ndarray,  # (n, h, w, 3) uint8
+)->float: # dB, mean over the images
+    "Return the peak signal-to-noise ratio of the autoencoder's reconstructions."
+    x = to_model_range(images)
+    y = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in x.split(100)])
+    error = ((y.clamp(-1, 1) - x)**2).mean((1, 2, 3))
+    return float((-10*torch.log10(error/4)).mean())
 
 # %% ../nbs/20_pretraining.ipynb #ac726e6c
 def vocabulary()->list[str]: # the frequent words first, the identifiers last
-    "Every word of Toyland's captions, then the words without a meaning."
-    words = 'a photo of wearing the an'.split() + list(CLASSES) + list(PALETTE) + [p for p in PATTERNS if p != 'plain']
-    words += [a for a in ACCESSORIES if a != 'none'] + [w for phrase in CONTEXTS.values() for w in phrase.split()]
+    "List every word of Toyland's captions, then the words without a meaning."
+    words = 'a photo of wearing the an'.split() + [*CLASSES, *PALETTE]
+    words += [word for word in (*PATTERNS, *ACCESSORIES) if word not in ('plain', 'none')]
+    words += [word for phrase in CONTEXTS.values() for word in phrase.split()]
     return list(dict.fromkeys(words + list(IDENTIFIERS)))
 
 def _byte_letters():
-    "CLIP's alphabet: one printable character for each of the 256 bytes."
+    "Return CLIP's alphabet: one printable character for each of the 256 bytes."
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     return [chr(b) for b in plain] + [chr(256 + i) for i in range(256 - len(plain))]
 
@@ -295,8 +324,9 @@ def new_text_encoder(
     tokenizer:CLIPTokenizer,    # decides the number of tokens
     width:int=128,              # of the token embeddings
 )->CLIPTextModel: # 2 layers
-    "A small CLIP text encoder with fresh weights."
-    return CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3*width, projection_dim=width,
+    "Make a small CLIP text encoder with fresh weights."
+    return CLIPTextModel(CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3*width, projection_dim=width,
         num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=tokenizer.model_max_length,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
 
@@ -307,20 +337,22 @@ def new_unet(
     attention_levels:int=1,                 # how many of the lower resolutions read the prompt
     sample_size:int=16,                     # latent pixels at a side
 )->UNet2DConditionModel: # about 4 million weights
-    "A small UNet with cross-attention at its lower resolutions and fresh weights."
+    "Make a small UNet with cross-attention at its lower resolutions and fresh weights."
     plain = len(channels) - attention_levels
-    down = ('DownBlock2D',)*plain + ('CrossAttnDownBlock2D',)*attention_levels
-    up = ('CrossAttnUpBlock2D',)*attention_levels + ('UpBlock2D',)*plain
-    return UNet2DConditionModel(sample_size=sample_size, in_channels=latent_channels, out_channels=latent_channels, layers_per_block=1,
-        block_out_channels=channels, down_block_types=down, up_block_types=up, cross_attention_dim=width,
+    return UNet2DConditionModel(
+        sample_size=sample_size, in_channels=latent_channels, out_channels=latent_channels, layers_per_block=1,
+        block_out_channels=channels, cross_attention_dim=width,
+        down_block_types=('DownBlock2D',)*plain + ('CrossAttnDownBlock2D',)*attention_levels,
+        up_block_types=('CrossAttnUpBlock2D',)*attention_levels + ('UpBlock2D',)*plain,
         attention_head_dim=tuple(c//32 for c in channels), norm_num_groups=16)
 
 def new_noise_scheduler(
     prediction_type:str='v_prediction', # or 'epsilon'
 )->DDPMScheduler: # Stable Diffusion's noise
-    "The schedule of the noise, and what the UNet says about it."
-    return DDPMScheduler(beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, prediction_type=prediction_type,
-                         clip_sample=False, steps_offset=1)
+    "Make the schedule of the noise, which also says what the UNet predicts."
+    return DDPMScheduler(
+        beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, prediction_type=prediction_type,
+        clip_sample=False, steps_offset=1)
 
 # %% ../nbs/20_pretraining.ipynb #7e66a97c
 def assemble(
@@ -329,66 +361,77 @@ def assemble(
 )->StableDiffusionPipeline: # with DPM-Solver++ as its sampler
     "Put the parts together as a Stable Diffusion pipeline."
     scheduler = DPMSolverMultistepScheduler.from_config((noise_scheduler or new_noise_scheduler()).config)
-    return StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
-                                   safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    return StableDiffusionPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 
 # %% ../nbs/20_pretraining.ipynb #56bcb18a
 @torch.no_grad()
 def encode_dataset(
     vae:AutoencoderKL,  # frozen
-    pictures:np.ndarray,# (n, h, w, 3) uint8
+    images:np.ndarray,  # (n, h, w, 3) uint8
     path:str|Path,      # keeps the result for the next start
-)->list[Tensor]: # mean and deviation of each picture's latents, (n, 4, 16, 16), half precision
-    "Encode pictures once, as distributions: every training step still samples from them."
+)->list[Tensor]: # mean and standard deviation of each image's latents, (n, 4, 16, 16), half precision
+    "Encode images once, as distributions: every training step still samples from them."
     if Path(path).exists(): return torch.load(path, weights_only=True)
-    parts = [vae.encode(to_model_range(pictures[i:i+200])).latent_dist for i in range(0, len(pictures), 200)]
-    latents = [torch.cat([p.mean.half() for p in parts]), torch.cat([p.std.half() for p in parts])]
+    parts = [vae.encode(to_model_range(images[i:i + 200])).latent_dist for i in range(0, len(images), 200)]
+    mean, std = ([getattr(part, name).half() for part in parts] for name in ('mean', 'std'))
+    latents = [torch.cat(mean), torch.cat(std)]
     _save_state(Path(path), latents)
     return latents
 
 # %% ../nbs/20_pretraining.ipynb #0b60445d
+def _dataset_of(data, vae, path, rank, world):
+    "Return the latents and captions of a process's share of the data."
+    images = np.load(Path(data)/'images.npy', mmap_mode='r')[rank::world]
+    captions = (Path(data)/'captions.txt').read_text(encoding='utf-8').split('\n')[rank::world]
+    return *encode_dataset(vae, images, path), captions
+
 def train_diffusion(
     data:str|Path,          # folder from `make_dataset`
     vae:AutoencoderKL,      # trained
-    folder:str|Path,        # gets the state, the log and, at the end, pipeline/ in half precision
-    steps:int=12_000,       # of `batch_size` pictures per process
+    folder:str|Path,        # for the state, the log and, at the end, pipeline/ in half precision
+    steps:int=12_000,       # of `batch_size` images per process
     batch_size:int=24,      # per process
     learning_rate:float=8e-4,
     caption_dropout:float=.1, # share of empty captions: what classifier-free guidance needs
     seed:int=0,
-    channels:tuple[int, ...]=(64, 128), # of the UNet, as `attention_levels`
+    channels:tuple[int, ...]=(64, 128),     # of the UNet, like `attention_levels`
     attention_levels:int=1,
-    prediction_type:str='v_prediction', # or 'epsilon'
-    snr_gamma:float|None=math.inf, # of min-SNR weights, of which infinity makes SNR/(SNR + 1) for v-prediction; None: every noise level counts the same
-    snr_floor:float=.03, # what a noise level counts at least, with `snr_gamma`
+    prediction_type:str='v_prediction',     # or 'epsilon'
+    snr_gamma:float|None=math.inf,          # of min-SNR weights: infinity is SNR/(SNR + 1) for v-prediction; None: ones
+    snr_floor:float=.03,                    # the least that a noise level counts, with `snr_gamma`
 )->StableDiffusionPipeline: # with averaged weights
     "Train UNet and text encoder together, from nothing."
-    rank, world = rank_and_world()
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    (rank, world), folder = rank_and_world(), Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    tokenizer, scheduler = new_tokenizer(), new_noise_scheduler(prediction_type)
-    size = vae.config.sample_size//2**(len(vae.config.block_out_channels) - 1)
+    tokenizer, size = new_tokenizer(), vae.config.sample_size//2**(len(vae.config.block_out_channels) - 1)
     unet = new_unet(channels, vae.config.latent_channels, attention_levels=attention_levels, sample_size=size)
     parts = nn.ModuleDict(dict(unet=unet, text_encoder=new_text_encoder(tokenizer))).train()
-    latent_mean, latent_std = encode_dataset(vae, np.load(Path(data)/'pictures.npy', mmap_mode='r')[rank::world], Path(folder)/f'latents-{rank}-of-{world}.pt')
-    captions = (Path(data)/'captions.txt').read_text(encoding='utf-8').split('\n')[rank::world]  # each process has its share
-    tokens = tokenizer(captions + [''], padding='max_length', truncation=True, return_tensors='pt').input_ids
+    pipeline = assemble(vae, parts['text_encoder'], tokenizer, unet, new_noise_scheduler(prediction_type))
+    family, objective = family_of(pipeline), objective_of(pipeline, snr_gamma)
+    path = folder/f'latents-{rank}-of-{world}.pt'
+    latent_mean, latent_std, captions = _dataset_of(data, vae, path, rank, world)
+    tokens = family.tokenize(pipeline, captions + [''])
     def loss_at(step, rank):
         g = torch.Generator().manual_seed((seed*1_000_003 + step)*64 + rank)
         chosen = torch.randint(len(captions), (batch_size,), generator=g)
         latents = latent_mean[chosen].float()
         latents = latents + latent_std[chosen].float()*torch.randn(latents.shape, generator=g)
         noise = torch.randn(latents.shape, generator=g)
-        timesteps = torch.randint(scheduler.config.num_train_timesteps, (batch_size,), generator=g)
+        timesteps = torch.stack([objective.draw_timestep(g) for _ in range(batch_size)])
         chosen[torch.rand(batch_size, generator=g) < caption_dropout] = len(captions)
         with torch.autocast('cpu', torch.bfloat16):
-            encoder_hidden_states = parts['text_encoder'](tokens[chosen])[0]
-            model_pred = parts['unet'](scheduler.add_noise(latents, noise, timesteps), timesteps, encoder_hidden_states).sample
-        loss = per_sample_loss(model_pred, training_target(scheduler, latents, noise, timesteps))
-        return dict(loss=(loss if snr_gamma is None else loss*min_snr_weights(scheduler, timesteps, snr_gamma).clamp(min=snr_floor)).mean())
+            conditions = family.encode_text(pipeline, {name: ids[chosen] for name, ids in tokens.items()})
+            noisy_latents = objective.add_noise(latents, noise, timesteps)
+            model_pred = family.predict(unet, noisy_latents, timesteps, conditions)
+        loss = per_sample_loss(model_pred, objective.target(latents, noise, timesteps))
+        weights = objective.weights(timesteps)
+        return dict(loss=(loss if weights is None else loss*weights.clamp(min=snr_floor)).mean())
     average = fit(parts, loss_at, steps, folder, learning_rate)
-    pipeline = assemble(vae, average['text_encoder'], tokenizer, average['unet'], scheduler)
-    if rank == 0: save_pipeline(pipeline, Path(folder)/'pipeline', torch.float16)
+    pipeline = with_parts(pipeline, **average)
+    if rank == 0: save_pipeline(pipeline, folder/'pipeline', torch.float16)
     return pipeline
 
 # %% ../nbs/20_pretraining.ipynb #58483320
@@ -396,16 +439,16 @@ def free_look(
     rng:random.Random,          # source of randomness
     class_noun:str|None=None,   # one of `CLASSES`; any if None
 )->Look: # any colours, perhaps a marking: what a subject could look like
-    "Draw an individual from a wider world than the prior."
+    "Sample an individual from a wider world than the prior."
     look, colour = sample_look(rng, class_noun), lambda: tuple(rng.randrange(15, 250) for _ in range(3))
     marking = rng.choice(['none', 'star', 'collar' if look.class_noun in LIVING else 'star'])
     return replace(look, colour=colour(), accent=colour(), colour_name=None, marking=marking, marking_colour=colour())
 
-def _draw_family(
+def _render_family(
     seed:int,   # of the individual
-    views:int,  # pictures of it
-)->tuple[np.ndarray, np.ndarray]: # (views, 64, 64, 3) uint8 and the true answers (views, 5); colour is -1 if it has no name
-    "Draw one individual in several scenes."
+    views:int,  # images of it
+)->tuple[np.ndarray, np.ndarray]: # (views, 64, 64, 3) uint8 and right answers (views, 5); -1: a colour without a name
+    "Render one individual in several scenes."
     rng = random.Random(seed)
     look = (sample_look if seed % 2 else free_look)(rng)
     scenes = [place(look, rng, accessory=None) for _ in range(views)]
@@ -414,20 +457,20 @@ def _draw_family(
 
 # %% ../nbs/20_pretraining.ipynb #8b8436d5
 def blur_and_noise(
-    pictures:Tensor,            # (b, 3, h, w)
+    images:Tensor,              # (b, 3, h, w)
     generator:torch.Generator,  # source of randomness
 )->Tensor: # (b, 3, h, w)
-    "Soften pictures as an autoencoder does, so that the judge does not rely on sharp edges."
-    soft = F.interpolate(F.avg_pool2d(pictures, 2), scale_factor=2, mode='bilinear')
-    blend = torch.rand(len(pictures), 1, 1, 1, generator=generator)
-    return soft*blend + pictures*(1 - blend) + .06*torch.randn(pictures.shape, generator=generator)
+    "Soften images as an autoencoder does, so that the judge does not rely on sharp edges."
+    soft = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode='bilinear')
+    blend = torch.rand(len(images), 1, 1, 1, generator=generator)
+    return soft*blend + images*(1 - blend) + .06*torch.randn(images.shape, generator=generator)
 
 def contrastive_loss(
-    embeddings:Tensor,  # (families*views, d), length 1, the views of a family side by side
+    embeddings:Tensor,  # (families*views, d), length 1, the views of a family in a row
     views:int,          # per family
     temperature:float=.1,
 )->Tensor: # scalar
-    "Pull the pictures of one individual together and all others apart (Khosla et al. 2020, eq. 2)."
+    "Pull the images of one individual together and all others apart (Khosla et al. 2020, eq. 2)."
     n = len(embeddings)
     similarity = embeddings @ embeddings.T/temperature - 1e9*torch.eye(n)
     family = torch.arange(n)//views
@@ -435,29 +478,34 @@ def contrastive_loss(
     return -(similarity.log_softmax(1)[same]).mean()
 
 # %% ../nbs/20_pretraining.ipynb #c203b6af
+def _choose_families(class_of, families, rng):
+    "Choose individuals of three classes for a batch."
+    classes = rng.choice(len(CLASSES), 3, replace=False)
+    return np.concatenate([rng.choice(np.flatnonzero(class_of == c), families//3, replace=False) for c in classes])
+
 def train_judge(
-    folder:str|Path,            # gets the state, the log and, at the end, judge.safetensors
-    steps:int=3000,             # of `families`*`views` pictures
+    folder:str|Path,            # for the state, the log and, at the end, judge.safetensors
+    steps:int=3000,             # of `families`*`views` images
     families:int=24,            # individuals per step, of 3 classes
-    views:int=4,                # pictures of each
-    drawn:int=12_000,           # individuals drawn in all
+    views:int=4,                # images of each
+    individuals:int=12_000,     # in all
     learning_rate:float=2e-3,
     seed:int=0,
 )->Judge: # with averaged weights
-    "Train the judge to answer five questions and to know individuals again."
+    "Train the judge to answer five questions and to recognise individuals."
+    first = seed*10**7
     with ProcessPoolExecutor(1) as pool:
-        pictures, labels = zip(*pool.map(_draw_family, range(seed*10**7, seed*10**7 + drawn), [views]*drawn, chunksize=200))
+        rendered = pool.map(_render_family, range(first, first + individuals), [views]*individuals, chunksize=200)
+        images, labels = zip(*rendered)
     torch.manual_seed(seed)
-    judge, questions = Judge(), list(ANSWERS)
-    class_of = np.array([l[0, 0] for l in labels])
+    judge, class_of = Judge(), np.array([label[0, 0] for label in labels])
     def loss_at(step, rank):
-        rng = np.random.default_rng([seed, step, rank])
-        classes = rng.choice(len(CLASSES), 3, replace=False)
-        chosen = np.concatenate([rng.choice(np.flatnonzero(class_of == c), families//3, replace=False) for c in classes])
-        x = to_model_range(np.concatenate([pictures[i] for i in chosen]))
+        chosen = _choose_families(class_of, families, np.random.default_rng([seed, step, rank]))
+        x = to_model_range(np.concatenate([images[i] for i in chosen]))
         y = torch.from_numpy(np.concatenate([labels[i] for i in chosen]))
-        with torch.autocast('cpu', torch.bfloat16): logits, embeddings = judge(blur_and_noise(x, torch.Generator().manual_seed(step*64 + rank)))
-        losses = {q: F.cross_entropy(logits[q].float(), y[:, i], ignore_index=-1) for i, q in enumerate(questions)}
+        x = blur_and_noise(x, torch.Generator().manual_seed(step*64 + rank))
+        with torch.autocast('cpu', torch.bfloat16): logits, embeddings = judge(x)
+        losses = {q: F.cross_entropy(logits[q].float(), y[:, i], ignore_index=-1) for i, q in enumerate(ANSWERS)}
         losses['contrast'] = contrastive_loss(embeddings.float(), views)
         return dict(loss=sum(losses.values()), **losses)
     judge = fit(judge, loss_at, steps, folder, learning_rate)
@@ -467,14 +515,14 @@ def train_judge(
 # %% ../nbs/20_pretraining.ipynb #f9e88544
 def score(
     pipeline:StableDiffusionPipeline,   # to be scored
-    judge:Judge,                        # reads the pictures
+    judge:Judge,                        # reads the images
     n:int=500,                          # fresh prompts
     guidance_scale:float=4.,            # of classifier-free guidance
     num_inference_steps:int=25,         # of the sampler
     seed:int=0,                         # of prompts and noise
     progress:bool=True,                 # show a bar
 )->dict[str, float]: # as `reading_accuracy`
-    "Draw fresh captions, each naming all that its scene has, and read the pictures."
+    "Generate images of fresh captions, each naming all that its scene has, and read them."
     rng = random.Random(f'score {seed}')
     scenes = [sample_scene(rng, CLASSES[i % len(CLASSES)]) for i in range(n)]
     images = generate(pipeline, [caption(s) for s in scenes], seed=seed, guidance_scale=guidance_scale,
@@ -483,47 +531,49 @@ def score(
 
 # %% ../nbs/20_pretraining.ipynb #bf97b754
 def pretrain(
-    output_dir:str,                 # gets one folder per stage
-    num_pictures:int=60_000,        # of the training set
-    autoencoder_steps:int=14_000,   # of 4 pictures per process
+    output_dir:str,                 # for one folder per stage
+    num_images:int=60_000,          # of the training set
+    autoencoder_steps:int=14_000,   # of 4 images per process
     decoder_steps:int=12_000,       # likewise, of the decoder alone
-    diffusion_steps:int=12_000,     # of 24 pictures per process
-    judge_steps:int=3_000,          # of 96 pictures per process
+    diffusion_steps:int=12_000,     # of 24 images per process
+    judge_steps:int=3_000,          # of 96 images per process
     seed:int=0,                     # of everything
 )->None:
     "Make the embedded model and its judge, stage by stage; stopped and started again, it goes on."
-    folder = Path(output_dir)
-    rank, world = rank_and_world()
-    if rank == 0: make_dataset(folder/'data', num_pictures, seed=seed + 1)
-    if world > 1: dist.barrier()
+    folder, (rank, world) = Path(output_dir), rank_and_world()
+    def wait_for_all():
+        if world > 1: dist.barrier()
+    if rank == 0: make_dataset(folder/'data', num_images, seed=seed + 1)
+    wait_for_all()
     train_autoencoder(folder/'data', folder/'autoencoder', autoencoder_steps, seed=seed)
-    if world > 1: dist.barrier()
+    wait_for_all()
     vae = AutoencoderKL.from_pretrained(folder/'autoencoder'/'vae')
     train_autoencoder(folder/'data', folder/'decoder', decoder_steps, learning_rate=5e-4, seed=seed + 1, decoder_of=vae)
-    if world > 1: dist.barrier()
+    wait_for_all()
     vae = AutoencoderKL.from_pretrained(folder/'decoder'/'vae').eval()
     train_diffusion(folder/'data', vae, folder/'diffusion', diffusion_steps, seed=seed)
     if rank == 0: train_judge(folder/'judge', judge_steps, seed=seed)
 
 # %% ../nbs/20_pretraining.ipynb #94513125
-def class_pictures(
+def class_sheet(
     pipeline:StableDiffusionPipeline,   # to be looked at
     class_noun:str,                     # one of `CLASSES`
     guidance_scale:float=4.,            # of classifier-free guidance
 )->list[Image.Image]: # 10, with seeds of their own
-    "Draw a row of the sheet of a hundred pictures."
-    return generate(pipeline, f'a photo of a {class_noun}', 10, seed=10*CLASSES.index(class_noun), guidance_scale=guidance_scale, progress=False)
+    "Generate a row of the sheet of a hundred images."
+    return generate(pipeline, f'a photo of a {class_noun}', 10, seed=10*CLASSES.index(class_noun),
+                    guidance_scale=guidance_scale, progress=False)
 
 def class_diversity(
-    judge:Judge,                        # whose eyes
-    class_noun:str,                     # one of `CLASSES`
-    images:list[Image.Image],           # generated
-    real:int=40,                        # pictures of individuals of the class, drawn by code
-)->float: # 1: as different from each other as drawings by code
-    "Mean distance between generated pictures of a class, as a share of that between drawings by code."
+    judge:Judge,                # who compares
+    class_noun:str,             # one of `CLASSES`
+    images:list[Image.Image],   # generated
+    real:int=40,                # images of individuals of the class, rendered by code
+)->float: # 1: as different from each other as those by code
+    "Return the mean distance between generated images of a class, as a share of that between rendered ones."
     rng = random.Random(f'diversity {class_noun}')
-    drawn = [render(place(sample_look(rng, class_noun), rng, accessory=None)) for _ in range(real)]
-    return (diversity(judge, images).mean()/diversity(judge, drawn).mean()).item()
+    rendered = [render(place(sample_look(rng, class_noun), rng, accessory=None)) for _ in range(real)]
+    return (diversity(judge, images).mean()/diversity(judge, rendered).mean()).item()
 
 # %% ../nbs/20_pretraining.ipynb #15e5aae3
 if __name__ == '__main__':

@@ -20,8 +20,8 @@ WORN_COLOURS = ('', 'red ', 'blue ', 'green ', 'white ')  # of a hat or scarf; t
 
 @dataclass(frozen=True)
 class Prompt:
-    "One prompt of the protocol, and what a picture of it must show."
-    template:str        # with {} where the subject stands
+    "One prompt of the protocol, and what an image of it must show."
+    template:str        # with {} in the place of the subject
     kind:str            # 'context', 'accessory' or 'property'
     asked:dict[str, str] = field(hash=False) # what the judge must read, such as {'class': 'dog', 'context': 'beach'}
 
@@ -30,10 +30,12 @@ def prompts(
     pattern:str='plain',    # its own; the protocol asks for another one
     living:bool|None=None,  # whether it can wear something; None: as in Toyland
 )->list[Prompt]: # 25
-    "Write DreamBench's protocol in the words that Toyland's captions use."
-    living = class_noun in LIVING if living is None else living
+    "Return DreamBench's protocol in the words that Toyland's captions use."
+    if living is None: living = class_noun in LIVING
     asked = [Prompt('a photo of {} ' + words, 'context', dict(context=c)) for c, words in CONTEXTS.items()]
-    if living: asked += [Prompt(f'a photo of {{}} wearing a {colour}{thing}', 'accessory', dict(accessory=thing)) for thing in ('hat', 'scarf') for colour in WORN_COLOURS]
+    if living:
+        asked += [Prompt(f'a photo of {{}} wearing a {colour}{thing}', 'accessory', dict(accessory=thing))
+                  for thing in ('hat', 'scarf') for colour in WORN_COLOURS]
     else: asked += [Prompt('a photo of a {} ' + words, 'context', dict(context=c)) for c, words in CONTEXTS.items()]
     other = 'striped' if pattern == 'spotted' else 'spotted'
     asked += [Prompt(f'a photo of a {colour} {{}}', 'property', dict(colour=colour)) for colour in ASKED_COLOURS]
@@ -46,7 +48,8 @@ def as_asked(
     prompt:Prompt,          # from `prompts`
     rng:random.Random,      # of pose and place
 )->Image.Image:
-    "Draw by code what a prompt asks for."
-    want = prompt.asked
-    if 'colour' in want: look = replace(look, colour=PALETTE[want['colour']], colour_name=want['colour'])
-    return render(place(replace(look, pattern=want.get('pattern', look.pattern)), rng, want.get('context'), want.get('accessory', 'none')))
+    "Render what a prompt asks for."
+    asked = prompt.asked
+    if 'colour' in asked: look = replace(look, colour=PALETTE[asked['colour']], colour_name=asked['colour'])
+    if 'pattern' in asked: look = replace(look, pattern=asked['pattern'])
+    return render(place(look, rng, asked.get('context'), asked.get('accessory', 'none')))

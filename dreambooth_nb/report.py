@@ -20,91 +20,133 @@ from .toyland import CONTEXTS, subject_scenes
 
 # %% ../nbs/11d_report.ipynb #29eb660f
 MEASURES = { # name in the report -> what a reader is told
-    'subject_fidelity': ('Likeness', 'mean cosine between generated and real pictures of the subject; high is good'),
+    'subject_fidelity': ('Likeness', 'mean cosine between generated and real images of the subject; high is good'),
     'clip_i': ('CLIP-I', 'the same, seen by CLIP'),
-    'prompt_fidelity': ('Follows the prompt', ''),
-    'pres': ('PRES', 'likeness of generated pictures of the class; where it rises, the class becomes the subject'),
-    'div': ('DIV', 'mean perceptual distance between pictures of one prompt; low means that all look alike'),
-    'real': ('Real pictures', 'cosine between real pictures of the subject: what likeness can reach')}
-_READ = ('share of the pictures in which the judge reads what was asked', 'cosine between prompt and picture (CLIP-T); compare it only with other models')
+    'prompt_fidelity': ('Follows the prompt', ''),  # depends on who reads
+    'pres': ('PRES', 'likeness of generated images of the class; where it rises, the class becomes the subject'),
+    'div': ('DIV', 'mean perceptual distance between images of one prompt; low means that all look alike'),
+    'real': ('Real images', 'cosine between real images of the subject: what likeness can reach')}
+_READ_BY_JUDGE = 'share of the images in which the judge reads what was asked'
+_READ_BY_CLIP = 'cosine between prompt and image (CLIP-T); compare it only with other models'
 
 # %% ../nbs/11d_report.ipynb #d7c8e7c3
 def _embedded(image, most=1600):
-    "A picture as text for an <img>: PNG if small, JPEG otherwise."
-    if image.width > most: image = image.resize((most, max(1, round(image.height*most/image.width))), Image.Resampling.LANCZOS)
-    small, buffer = image.width*image.height < 400_000, BytesIO()
-    image.save(buffer, 'PNG') if small else image.convert('RGB').save(buffer, 'JPEG', quality=88)
-    return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    "Return an image as text for an <img>: PNG if small, JPEG otherwise."
+    if image.width > most:
+        height = max(1, round(image.height*most/image.width))
+        image = image.resize((most, height), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    if image.width*image.height < 400_000: kind, _ = 'png', image.save(buffer, 'PNG')
+    else: kind, _ = 'jpeg', image.convert('RGB').save(buffer, 'JPEG', quality=88)
+    return f'data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
 def _figure(image, caption):
-    "A picture with its caption; small pictures are enlarged with their pixels square."
+    "Return an image with its caption; small images are enlarged with their pixels square."
     text = html.escape(caption)
     kind = ' class="small"' if image.height < 140 else ''
     return f'<figure{kind}><img src="{_embedded(image)}" alt="{text}"><figcaption>{text}</figcaption></figure>'
 
-def figure_image(figure):
-    "A figure as a picture."
+def figure_image(
+    figure:plt.Figure, # is closed
+)->Image.Image:
+    "Return a figure as an image."
     buffer = BytesIO()
     figure.savefig(buffer, format='png')
     plt.close(figure)
     return Image.open(buffer).convert('RGB')
 
 # %% ../nbs/11d_report.ipynb #6c30c7e1
-def report_figure(
-    report:dict, # from `evaluate`
-)->plt.Figure:
-    "Draw each kind's means with intervals, and each prompt's two scores."
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), dpi=100, layout='constrained', width_ratios=(1, 1.15))
-    kinds, colours = report['kinds'], dict(context='#0b6e99', accessory='#b35900', property='#7a3fa0')
-    for row, (measure, marker) in enumerate(dict(subject_fidelity='o', prompt_fidelity='s').items()):
-        for i, (kind, values) in enumerate(kinds.items()):
-            v, y = values[measure], i + .16 - .32*row
-            axes[0].plot([v['low'], v['high']], [y, y], color=colours.get(kind, 'k'), linewidth=2)
-            axes[0].plot(v['mean'], y, marker, color=colours.get(kind, 'k'), markersize=7, markerfacecolor='white' if row else None)
-    axes[0].set_yticks(range(len(kinds)), kinds, parse_math=False)
-    axes[0].set(ylim=(len(kinds) - .5, -.5), xlabel='mean and 95% interval',
-                title='By kind: likeness (filled), prompt (hollow)')
-    for p in report['prompts']: axes[1].plot(p['prompt_fidelity'], p['subject_fidelity'], 'o', color=colours.get(p['kind'], 'k'), alpha=.6, markersize=8)
+_COLOURS = dict(context='#0b6e99', accessory='#b35900', property='#7a3fa0') # of the kinds of prompts
+
+def _plot_kinds(axis, kinds):
+    "Plot each kind's two means with their intervals."
+    for row, (measure, marker, face) in enumerate((('subject_fidelity', 'o', None), ('prompt_fidelity', 's', 'white'))):
+        for i, (kind, scores) in enumerate(kinds.items()):
+            found, y, colour = scores[measure], i + .16 - .32*row, _COLOURS.get(kind, 'k')
+            axis.plot([found['low'], found['high']], [y, y], color=colour, linewidth=2)
+            axis.plot(found['mean'], y, marker, color=colour, markersize=7, markerfacecolor=face)
+    axis.set_yticks(range(len(kinds)), kinds, parse_math=False)
+    axis.set(ylim=(len(kinds) - .5, -.5), xlabel='mean and 95% interval')
+    axis.set_title('By kind: likeness (filled), prompt (hollow)', fontsize=10)
+
+def _plot_prompts(axis, prompts, kinds):
+    "Plot each prompt's two scores."
+    for p in prompts:
+        axis.plot(p['prompt_fidelity'], p['subject_fidelity'], 'o', color=_COLOURS.get(p['kind'], 'k'), alpha=.6,
+                  markersize=8)
     for i, kind in enumerate(kinds):
-        axes[1].annotate(kind, (.02, .04 + .07*i), xycoords='axes fraction', color=colours.get(kind, 'k'), parse_math=False)
-    axes[1].set(xlabel='follows the prompt', ylabel='likeness to the subject', title='Each dot one prompt')
-    for axis in axes: axis.title.set_fontsize(10)
+        at = .02, .04 + .07*i
+        axis.annotate(kind, at, xycoords='axes fraction', color=_COLOURS.get(kind, 'k'), parse_math=False)
+    axis.set(xlabel='follows the prompt', ylabel='likeness to the subject')
+    axis.set_title('Each dot one prompt', fontsize=10)
+
+def report_figure(
+    report:dict, # from `dreambooth_nb.evaluation.evaluate`
+)->plt.Figure:
+    "Plot each kind's means with intervals, and each prompt's two scores."
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), dpi=100, layout='constrained', width_ratios=(1, 1.15))
+    _plot_kinds(axes[0], report['kinds'])
+    _plot_prompts(axes[1], report['prompts'], report['kinds'])
     return figure
 
 # %% ../nbs/11d_report.ipynb #7c1afd8c
-_STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222;background:#fff}
-table{border-collapse:collapse;margin:1em 0}th,td{text-align:left;padding:.3em .9em .3em 0;border-bottom:1px solid #ddd;vertical-align:top}td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
-figure{margin:1em 0}figcaption{color:#555;font-size:.9em}img{max-width:100%}.small img{width:100%;max-width:44em;image-rendering:pixelated}
+_STYLE = """\
+body{font:16px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222;background:#fff}
+table{border-collapse:collapse;margin:1em 0}
+th,td{text-align:left;padding:.3em .9em .3em 0;border-bottom:1px solid #ddd;vertical-align:top}
+td.n{font-variant-numeric:tabular-nums;white-space:nowrap}
+figure{margin:1em 0}figcaption{color:#555;font-size:.9em}img{max-width:100%}
+.small img{width:100%;max-width:44em;image-rendering:pixelated}
 .prompts{display:grid;grid-template-columns:repeat(auto-fill,minmax(17em,1fr));gap:0 1.5em}"""
 
-def _score_rows(report):
-    "One row of the table for each measure."
-    read = _READ[0] if 'judge' in report['measured_by']['words'] else _READ[1]
+def _head(title):
+    "Return what stands before the page's body."
+    return (f'<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+            f'<title>{html.escape(title)}</title><style>{_STYLE}</style></head>')
+
+def _score_table(report):
+    "Return a table with one row for each measure."
+    read = _READ_BY_JUDGE if 'judge' in report['measured_by']['words'] else _READ_BY_CLIP
+    titles = ('measure', 'mean', '95% interval', 'images', 'meaning')
+    rows = ['<tr>' + ''.join(f'<th scope="col">{title}</th>' for title in titles) + '</tr>']
     for name, v in report['scores'].items():
         title, meaning = MEASURES[name]
-        yield (f'<tr><th scope="row">{title}</th><td class="n">{v["mean"]:.3f}</td><td class="n">{v["low"]:.3f} to {v["high"]:.3f}</td>'
-               f'<td class="n">{v["n"]}</td><td>{html.escape(meaning or read)}</td></tr>')
+        cells = f'{v["mean"]:.3f}', f'{v["low"]:.3f} to {v["high"]:.3f}', f'{v["n"]}'
+        numbers = ''.join(f'<td class="n">{cell}</td>' for cell in cells)
+        rows.append(f'<tr><th scope="row">{title}</th>{numbers}<td>{html.escape(meaning or read)}</td></tr>')
+    return f'<table>{"".join(rows)}</table>'
+
+def _prompt_strips(report, images):
+    "Return every prompt's images with its scores."
+    strips = []
+    for p, part in zip(report['prompts'], images.values()):
+        caption = f'{p["prompt"]}: likeness {p["subject_fidelity"]:.2f}, prompt {p["prompt_fidelity"]:.2f}'
+        strips.append(_figure(image_grid(part, len(part)), caption))
+    return f'<div class="prompts">{"".join(strips)}</div>'
 
 def report_page(
-    report:dict,                            # from `evaluate`
-    subject:Subject,                        # with its pictures
-    drawn:dict[str, list[Image.Image]],     # prompt -> pictures
+    report:dict,                            # from `dreambooth_nb.evaluation.evaluate`
+    subject:Subject,                        # with its images
+    images:dict[str, list[Image.Image]],    # prompt -> images
     of_class:Sequence[Image.Image],         # of the class prompt
 )->str: # HTML, complete in itself
     "Write a page that a person can read."
-    e, s = html.escape, report['settings']
-    shown = [f'{p["prompt"]}: likeness {p["subject_fidelity"]:.2f}, prompt {p["prompt_fidelity"]:.2f}' for p in report['prompts']]
-    strips = ''.join(_figure(image_grid(images, len(images)), text) for text, images in zip(shown, drawn.values()))
-    return f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{e(report['model'])}: evaluation</title><style>{_STYLE}</style></head><body>
-<h1>What {e(report['model'])} has learned</h1><p>Subject: {e(report['subject'])}, <q>{e(subject.instance_prompt)}</q>. {s['num_images']} pictures of each of {len(drawn)} prompts, {len(of_class)} of <q>{e(subject.class_prompts[0])}</q>;
-seed {s['seed']}, guidance {s['guidance_scale']:g}, {s['num_inference_steps']} steps.</p>
+    e, s, class_prompt = html.escape, report['settings'], subject.class_prompts[0]
+    measured_by = ', '.join(dict.fromkeys(report['measured_by'].values()))
+    versions = ', '.join(f'{name} {version}' for name, version in report['versions'].items())
+    return f"""<!DOCTYPE html><html lang="en">{_head(report['model'] + ': evaluation')}<body>
+<h1>What {e(report['model'])} has learned</h1>
+<p>Subject: {e(report['subject'])}, <q>{e(subject.instance_prompt)}</q>. {s['num_images']} images of each of
+{len(images)} prompts, {len(of_class)} of <q>{e(class_prompt)}</q>; seed {s['seed']}, guidance
+{s['guidance_scale']:g}, {s['num_inference_steps']} steps.</p>
 {_figure(image_grid(subject.images[:8]), 'The real subject')}
-<h2>Scores</h2><table><tr><th scope="col">measure</th><th scope="col">mean</th><th scope="col">95% interval</th><th scope="col">pictures</th><th scope="col">meaning</th></tr>{''.join(_score_rows(report))}</table>
-<p>Measured by: {e(', '.join(dict.fromkeys(report['measured_by'].values())))}. Intervals: prompts and pictures drawn anew 2000 times.</p>
+<h2>Scores</h2>{_score_table(report)}
+<p>Measured by: {e(measured_by)}. Intervals: prompts and images resampled 2000 times.</p>
 {_figure(figure_image(report_figure(report)), 'Likeness and prompt fidelity, by kind of prompt and prompt by prompt')}
-<h2>The class</h2>{_figure(image_grid(list(of_class), 8), f'{subject.class_prompts[0]}: these should not look like the subject')}
-<h2>Prompt by prompt</h2><div class="prompts">{strips}</div>
-<p>Made with {e(', '.join(f'{k} {v}' for k, v in report['versions'].items()))} in {report['seconds']:.0f} seconds.</p></body></html>"""
+<h2>The class</h2>
+{_figure(image_grid(list(of_class), 8), f'{class_prompt}: these should not look like the subject')}
+<h2>Prompt by prompt</h2>{_prompt_strips(report, images)}
+<p>Made with {e(versions)} in {report['seconds']:.0f} seconds.</p></body></html>"""
 
 # %% ../nbs/11d_report.ipynb #cb3ba7f7
 def summary(

@@ -158,18 +158,18 @@ def _take_first_step(scheduler):
     scheduler.step(_model_input(scheduler, x, t), t, x, **_extra(scheduler, torch.Generator('cpu')))
 
 def _rehearse(pipeline, name, steps):
-    "Check that a sampler goes with a model's configuration."
+    "Check that a sampler works with a model's configuration."
     try: _take_first_step(make_scheduler(pipeline, name, steps))
     except InputError: raise
     except Exception as e:
         name = name or f"{type(pipeline.scheduler).__name__}, the model's own"
         raise InputError(
-            f"scheduler={name}: does not go with what the model's scheduler_config.json says ({one_line(e)}); "
+            f"scheduler={name}: does not work with what the model's scheduler_config.json says ({one_line(e)}); "
             'choose another, or correct the file') from None
 
 def _check_channels(pipeline, height, width):
     "Refuse a denoiser that needs more than noise."
-    takes, has = denoiser_of(pipeline).config.in_channels, pipeline.vae.config.latent_channels
+    (takes, *_), has = family_of(pipeline).latent_shape(pipeline, height, width), pipeline.vae.config.latent_channels
     if takes != has:
         raise InputError(
             f'model: its {family_of(pipeline).denoiser} takes {takes} channels, so it is made for inpainting or '
@@ -204,7 +204,7 @@ class Sampling:
     def guided_at(self,
         part:float, # of all steps: 0 is the first
     )->bool:
-        "Check whether a step lies in the interval with guidance."
+        "Check whether a step is in the interval with guidance."
         start, end = self.guidance_interval
         return start <= part < end
 
@@ -323,7 +323,7 @@ def denoise(
 
 # %% ../nbs/04a_sampling.ipynb #964f07bb
 def _texts_of(name, given, count=None):
-    "One text, or a list of texts, as a list."
+    "List one text, or several."
     texts = list(given) if isinstance(given, (list, tuple)) else [given]*(count or 1)
     if not texts or not all(isinstance(t, str) for t in texts) or count not in (None, len(texts)):
         wanted = 'a list of at least one' if count is None else f'one for each of the {count} prompts'
@@ -360,6 +360,12 @@ def choose_batch_size(
     _check_counts(batch_size=batch_size)
     return batch_size
 
+def _add_view(pipeline, sampling, start):
+    "Add to the conditions that the images are whole, where a denoiser is told how its images were cut."
+    view = torch.tensor([[sampling.height, sampling.width, 0, 0, sampling.height, sampling.width]], dtype=torch.float32)
+    told = family_of(pipeline).view_conditions(pipeline, view.expand(len(start.latents), -1).to(start.latents.device))
+    return start._replace(cond=start.cond | told, uncond=None if start.uncond is None else start.uncond | told)
+
 def _sample(pipeline, sampling, start, parts, progress):
     "Sample part by part; between two of them the pipeline is as its owner left it."
     predict = predictor(pipeline, sampling.precision)
@@ -367,7 +373,7 @@ def _sample(pipeline, sampling, start, parts, progress):
         for part in parts:
             scheduler = make_scheduler(pipeline, sampling.scheduler, sampling.num_inference_steps)
             with inference_mode(pipeline):
-                begin = start(part, scheduler)
+                begin = _add_view(pipeline, sampling, start(part, scheduler))
                 bar.total = len(parts)*(len(scheduler.timesteps) - begin.first_step)
                 latents = denoise(predict, scheduler, begin, sampling, on_step=lambda *_: bar.update())
                 images = to_images(family_of(pipeline).decode(pipeline, latents))

@@ -61,7 +61,7 @@ def _save_vocabulary(tokenizer, folder):
 
 # %% ../nbs/02c_saving.ipynb #0a193a1a
 def _in_precision(pipeline, dtype):
-    "The same pipeline with rounded copies of its weights."
+    "Make the same pipeline with rounded copies of its weights."
     return with_parts(pipeline, **{name: nn.Module.to(deepcopy(part), dtype)
                                    for name, part in pipeline.components.items() if isinstance(part, nn.Module)})
 

@@ -47,6 +47,8 @@ def safetensors_header(
 # %% ../nbs/02d_tensor_files.ipynb #1236391a
 TENSORS_SHA256 = 'dreambooth_nb.sha256'  # entry of a file's metadata
 
+def _bytes(tensor): return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
 def tensors_sha256(
     tensors:Iterable[tuple[str, Tensor]],   # by name, in alphabetical order
     metadata:dict[str, str],                # of their file; what this package has put there counts too
@@ -56,7 +58,7 @@ def tensors_sha256(
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
     for name, t in tensors:
         digest.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode())
-        digest.update(t.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(_bytes(t))
     return digest.hexdigest()
 
 def read_safetensors(
@@ -88,7 +90,7 @@ def write_safetensors(
     "Write a file of which the same tensors and metadata always make the same bytes."
     metadata = metadata | {'format': 'pt', TENSORS_SHA256: tensors_sha256(sorted(tensors.items()), metadata)}
     header, end = {'__metadata__': dict(sorted(metadata.items()))}, 0
-    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # each aligned to its own elements
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))     # so each is aligned
     for name in order:
         first, end = end, end + tensors[name].nbytes
         header[name] = dict(dtype=_CODES[tensors[name].dtype], shape=list(tensors[name].shape),
@@ -97,7 +99,7 @@ def write_safetensors(
     text += b' '*(-len(text) % 8)
     with open(path, 'wb') as f:
         f.write(len(text).to_bytes(8, 'little') + text)
-        for name in order: f.write(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        for name in order: f.write(_bytes(tensors[name]))
 
 # %% ../nbs/02d_tensor_files.ipynb #56ac4869
 PICKLES = ('.ckpt', '.pt', '.pth', '.bin', '.pkl')  # files that can run code when opened carelessly

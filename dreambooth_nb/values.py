@@ -41,7 +41,8 @@ def kinds_of(
     hint:Any, # a type from this notebook, a `Literal`, or several of them joined by |
 )->list: # without None
     "List the types that a hint allows."
-    return [kind for kind in get_args(hint) if kind is not NoneType] if get_origin(hint) in (Union, UnionType) else [hint]
+    if get_origin(hint) not in (Union, UnionType): return [hint]
+    return [kind for kind in get_args(hint) if kind is not NoneType]
 
 def rule_of(
     kind:Any, # one of `kinds_of`

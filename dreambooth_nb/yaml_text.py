@@ -23,7 +23,8 @@ def write_yaml(
     value:object, # a number, a text, None, or a list or dict of them
 )->str: # one line
     "Write a value as YAML."
-    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=math.inf, allow_unicode=True,
+                     sort_keys=False)
     return text.removesuffix('...\n').strip()
 
 # %% ../nbs/08b_yaml_text.ipynb #8a73a6f8
