@@ -1488,8 +1488,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training._releasing': ('training.html#_releasing', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training._run': ('training.html#_run', 'dreambooth_nb/training.py'),
-                                        'dreambooth_nb.training.model_card': ('training.html#model_card', 'dreambooth_nb/training.py'),
-                                        'dreambooth_nb.training.public_name': ('training.html#public_name', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training.run_training': ('training.html#run_training', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training.train': ('training.html#train', 'dreambooth_nb/training.py')},
             'dreambooth_nb.values': { 'dreambooth_nb.values.Rule': ('values.html#rule', 'dreambooth_nb/values.py'),

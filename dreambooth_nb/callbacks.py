@@ -110,7 +110,7 @@ def flush(self:History,
             if isinstance(callback, EachRow): callback.on_row(trainer, module, row)
 
 def _row(step, values, rates):
-    "One step as a row of metrics.csv."
+    "Return one step as a row of metrics.csv."
     (_, lr), *others = rates.items()
     return dict(step=step, **dict(zip(LOSSES, values)), lr=lr,
                 **{f'lr_{name}': rate for name, rate in others}, grad_norm=values[-1])
@@ -197,7 +197,7 @@ class Average(EachStep):
         self.model.copy_to(self._own())
 
     def _own(self):
-        "What this process holds of the weights: all, or its pieces."
+        "Return what this process holds of the weights: all, or its pieces."
         return [p.to_local() if isinstance(p, DTensor) else p for p in self.trained.values()]
 
     def tensors(self)->dict[str, Tensor]: # by full name, sharded as the weights are
@@ -214,7 +214,7 @@ class Average(EachStep):
         finally: self.model.restore(self._own())
 
 def _as_sharded(tensor, like):
-    "A process's piece as a part of what all processes hold."
+    "Make a process's piece a part of what all processes hold."
     if not isinstance(like, DTensor): return tensor
     return DTensor.from_local(tensor, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
 
@@ -253,7 +253,7 @@ def _validation_losses(
     return dict(val_loss=together) | means
 
 def _validation_loss(module, pool, image, timesteps):
-    "The loss of one image, mean over the timesteps."
+    "Average the loss of one image over the timesteps."
     batch = {name: value.to(module.device) for name, value in module.data.fixed_batch(pool, image, timesteps).items()}
     with module.trainer.precision_plugin.forward_context():
         model_pred, target = module.prediction(batch, compiled=False)
@@ -397,7 +397,7 @@ def _write(self:Checkpoints, trainer, module, step, scores):
 
 @patch
 def _gathered(self:Checkpoints, trainer, module):
-    "Weights, optimiser and averages, whole; every process must call it."
+    "Gather weights, optimiser and averages; every process must call it."
     weights, optimizer = module.trained, trainer.optimizers[0]
     average = self.average.tensors() if self.average else None
     if not module.is_sharded: return weights, optimizer, average

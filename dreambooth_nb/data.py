@@ -192,7 +192,7 @@ class LatentData(L.LightningDataModule):
         return self.family.view_conditions(self.pipeline, views)
 
 def _merge(stored, new, rows):
-    "The stored values of a batch's rows, and the new ones of samples that have no row."
+    "Return the stored values of a batch's rows, and the new ones of samples that have no row."
     merged = new.new_empty(len(rows), *new.shape[1:])
     merged[rows >= 0], merged[rows < 0] = stored[rows[rows >= 0]], new
     return merged
@@ -249,7 +249,7 @@ class DreamBoothData(LatentData):
         return DataLoader(batches, batch_size=None, num_workers=self.config.dataloader_num_workers)
 
 def _class_folders(subjects, config, output_dir):
-    "Where each subject's class images are kept; None: nowhere."
+    "Choose where each subject's class images are kept; None: nowhere."
     several = len({tuple(s.class_prompts) for s in subjects}) > 1
     names = [(s.class_noun or s.name).replace(' ', '_') if several else '' for s in subjects]
     own = [output_dir and output_dir/'class_images'/name for name in names]

@@ -38,7 +38,7 @@ def _parse(row):
     return values | dict(step=int(row['step']))
 
 def _parse_rows(file):
-    "The rows of an open table, and the numbers of lines that cannot be read."
+    "Read the rows of an open table, and note the lines that cannot be read."
     rows, damaged = [], []
     for number, row in enumerate(csv.DictReader(file), 2):
         try: rows.append(_parse(row))
