@@ -92,7 +92,7 @@ def _append(old, new): return torch.cat([old.to(new), new])
 
 # %% ../nbs/10a_data.ipynb #1096e2b7
 class StepBatches(Dataset):
-    "What each forward pass trains on, as a function of (seed, step, position): instance samples, then class samples."
+    "What each forward pass trains on, a function of (seed, step, position); instance samples come first."
     def __init__(self,
         table:LatentTable,      # its pools say which images there are
         objective:Objective,    # draws the timesteps
