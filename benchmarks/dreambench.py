@@ -1,14 +1,14 @@
 """The DreamBench protocol in Toyland: every bundled subject, six ways of training, several seeds.
 
-    python benchmarks/dreambench.py --scratch SCRATCH               # all runs that nbs/logs/dreambench.csv does not have yet
+    python benchmarks/dreambench.py --scratch SCRATCH               # all runs that dreambench.csv does not have yet
     python benchmarks/dreambench.py --scratch SCRATCH --part 0/2 &  # the same in two processes, which share SCRATCH
     python benchmarks/dreambench.py --scratch SCRATCH --part 1/2 &
-    python benchmarks/dreambench.py --scratch SCRATCH --guidance    # the guidance sweep, nbs/logs/dreambench-guidance.csv
+    python benchmarks/dreambench.py --scratch SCRATCH --guidance    # the guidance sweep, dreambench-guidance.csv
     python benchmarks/dreambench.py --scratch SCRATCH --settings    # one setting at a time, dreambench-settings.csv
-    python benchmarks/dreambench.py --scratch SCRATCH --unseen      # what pretraining never showed, dreambench-unseen.csv
+    python benchmarks/dreambench.py --scratch SCRATCH --unseen      # what pretraining never showed, -unseen.csv
 
-One row per run, written when the run is done; started again, it goes on where it stopped. README.md next to this file
-says what is measured.
+The tables are in nbs/logs. One row per run, written when the run is done; started again, it goes on where it stopped.
+README.md next to this file says what is measured.
 """
 import argparse
 import csv
@@ -36,7 +36,7 @@ from dreambooth_nb.training import train
 
 LOGS = Path(__file__).resolve().parent.parent/'nbs'/'logs'
 IMAGES = 5      # of a bundled subject
-CASES = {       # case -> what differs from `train`'s defaults: UNet and text encoder, prior preservation, 5 images, 400 steps
+CASES = {       # case -> what differs from `train`'s defaults (UNet and text encoder, prior, 5 images, 400 steps)
     'drawn': None, 'before': None,  # no training: scenes rendered as they were asked for; the model as it ships
     'prior': {}, 'no_prior': dict(with_prior_preservation=False), 'unet': dict(train_text_encoder=False),
     'lora': dict(trainable='lora'), '1_image': dict(images=1), '3_images': dict(images=3)}
@@ -84,7 +84,8 @@ def scores(judge, references, protocol, sets, each):
         class_div_values=diversity(judge, of_class),
         prompt_div_values=torch.tensor(pairs))
     means = dict(
-        subject_fidelity=torch.cat([raw['subject_values'], raw['prompted_values']]), prompt_fidelity=raw['asked_values'],
+        subject_fidelity=torch.cat([raw['subject_values'], raw['prompted_values']]),
+        prompt_fidelity=raw['asked_values'],
         pres=raw['pres_values'], div=raw['div_values'], class_diversity=raw['class_div_values'])
     row = {name: round(values.mean().item(), 4) for name, values in means.items()}
     for kind in ('context', 'accessory', 'property'):
@@ -108,7 +109,8 @@ def trained(base, subject, case, seed, scratch):
     prior = class_images(base, subject.class_prompt, settings.pop('num_class_images', 100), folder, seed=1000*seed,
                          guidance_scale=GUIDANCE_SCALE, progress=False)
     if settings.get('with_prior_preservation', True): settings['prior'] = prior
-    return train(Subject(chosen, subject.class_noun, name=subject.name), model=base, seed=seed, progress=False, **settings).pipeline
+    learned = Subject(chosen, subject.class_noun, name=subject.name)
+    return train(learned, model=base, seed=seed, progress=False, **settings).pipeline
 
 def one_run(base, judge, name, case, seed, count, each, scratch):
     "Return one row."
@@ -194,9 +196,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--scratch', type=Path, required=True,
                         help='folder for class images, strips of images and the models of the sweep')
-    parser.add_argument('--output', type=Path, help='the table; in nbs/logs dreambench.csv, or dreambench-....csv of the option')
+    parser.add_argument('--output', type=Path,
+                        help='the table; in nbs/logs dreambench.csv, or dreambench-....csv of the option')
     parser.add_argument('--guidance', action='store_true', help='the guidance sweep instead of the runs')
-    parser.add_argument('--settings', action='store_true', help='settings of training, one at a time, instead of the runs')
+    parser.add_argument('--settings', action='store_true',
+                        help='settings of training, one at a time, instead of the runs')
     parser.add_argument('--unseen', action='store_true',
                         help='subjects against lookalikes without what pretraining never showed, instead of the runs')
     parser.add_argument('--seeds', type=int, nargs='+', help='0 1 2; for the sweeps 0')

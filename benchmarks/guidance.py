@@ -19,15 +19,15 @@ COLUMNS = 'device', 'threads', 'model', 'latents', 'batch', 'way', 'round', 'cpu
 
 
 def open_unet(model, device):
-    "The UNet and a text's (tokens, width): the embedded one, or Stable Diffusion 1.5's with random weights."
+    "Return a UNet and a text's (tokens, width): the embedded one, or Stable Diffusion 1.5's with random weights."
     if model == 'toyland':
         from dreambooth_nb.opening import load_pipeline
         return load_pipeline(device=device).unet, (24, 128)
-    from training import stable_diffusion_parts, with_random_weights  # the script beside this one
+    from training import stable_diffusion_parts, with_random_weights  # the script next to this one
     return with_random_weights(stable_diffusion_parts()['unet']).to(device), (77, 768)
 
 def prediction(unet, text, size, batch):
-    "A function that predicts in either way."
+    "Return a function that predicts in either way."
     import torch
     from dreambooth_nb.guidance import predict_noise
     generator = torch.Generator().manual_seed(0)
@@ -40,7 +40,7 @@ def prediction(unet, text, size, batch):
     return predict
 
 def measure_time(model, size, batch, rounds, threads, device):
-    "Seconds of each way, in turn; rows of (way, round, CPU time of this process, time on the clock)."
+    "Time each way, in turn; return rows of (way, round, CPU time of this process, time on the clock)."
     import torch
     torch.set_num_threads(threads)
     predict, rows = prediction(*open_unet(model, device), size, batch), []
@@ -53,7 +53,7 @@ def measure_time(model, size, batch, rounds, threads, device):
     return rows
 
 def measure_memory(model, size, batch, way, threads, device):
-    "The peak above what the loaded model needs, in MB: resident memory, or what torch allocated on a GPU."
+    "Return the peak above what the loaded model needs, in MB: resident memory, or what torch allocated on a GPU."
     import torch
     torch.set_num_threads(threads)
     predict = prediction(*open_unet(model, device), size, batch)
@@ -64,7 +64,7 @@ def measure_memory(model, size, batch, way, threads, device):
         return (torch.cuda.max_memory_allocated() - before)/1e6
     def resident(name): return int(re.search(rf'{name}:\s+(\d+) kB', Path('/proc/self/status').read_text())[1])*1024/1e6
     prediction(*open_unet('toyland', device), 16, 1)(way)  # the libraries' own buffers
-    Path('/proc/self/clear_refs').write_text('5')  # the peak begins anew
+    Path('/proc/self/clear_refs').write_text('5')  # the peak begins again
     before = resident('VmRSS')
     predict(way)
     return resident('VmHWM') - before
@@ -87,14 +87,16 @@ def main():
     new = not Path(args.output).exists()
     for size in args.sizes:
         for batch in args.batches:
-            memory = {way: in_fresh_process(measure_memory, args.model, size, batch, way, args.threads, args.device) for way in WAYS}
-            rows = in_fresh_process(measure_time, args.model, size, batch, args.rounds, args.threads, args.device)
+            sizes, where = (args.model, size, batch), (args.threads, args.device)
+            memory = {way: in_fresh_process(measure_memory, *sizes, way, *where) for way in WAYS}
+            rows = in_fresh_process(measure_time, *sizes, args.rounds, *where)
             with open(args.output, 'a', newline='') as f:
                 writer = csv.writer(f)
                 if new: writer.writerow(COLUMNS)
                 new = False
                 for way, i, cpu, clock in rows:
-                    writer.writerow((args.device, args.threads, args.model, size, batch, way, i, f'{cpu:.4f}', f'{clock:.4f}', f'{memory[way]:.0f}'))
+                    measured = f'{cpu:.4f}', f'{clock:.4f}', f'{memory[way]:.0f}'
+                    writer.writerow((args.device, args.threads, *sizes, way, i, *measured))
                     print(size, batch, way, i, f'{cpu:.3f} s, {memory[way]:.0f} MB', flush=True)
 
 if __name__ == '__main__': main()

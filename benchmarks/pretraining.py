@@ -1,10 +1,11 @@
-"""A study of pretraining at equal compute: what the model predicts, weights of noise levels, shapes of UNet and latents.
+"""A study of pretraining at equal compute: what is predicted, weights of noise levels, shapes of UNet and latents.
 
-    python benchmarks/pretraining.py --scratch SCRATCH                       # all variants that nbs/logs/study.csv does not have yet
-    python benchmarks/pretraining.py --scratch SCRATCH --variants v epsilon  # some of them; two such processes may share SCRATCH
+    python benchmarks/pretraining.py --scratch SCRATCH                       # all that study.csv does not have yet
+    python benchmarks/pretraining.py --scratch SCRATCH --variants v epsilon  # some; two processes may share SCRATCH
 
 One variant is trained for as many steps as fit into a budget of one thread's CPU time, is read by the judge, and learns
-subjects by DreamBooth. Stopped and started again, it goes on. README.md next to this file says what is measured; notebook 20 shows the table.
+subjects by DreamBooth. Stopped and started again, it goes on. README.md next to this file says what is measured;
+notebook 20 shows the table, nbs/logs/study.csv.
 """
 import argparse
 import math
@@ -53,7 +54,7 @@ LEARNED = ('teal_dog', 'coral_boot')    # subjects of the DreamBooth runs
 # ---- training within a budget
 
 def steps_within(budget, take, folder, few=10, more=50):
-    "How many steps fit: what 40 more of them cost in CPU time, without the start."
+    "Return how many steps fit, by what 40 more of them cost in CPU time, without the start."
     times = []
     for steps in (few, more):
         start = time.process_time()
@@ -70,7 +71,7 @@ def within(budget, take, folder):
     return steps, take(steps, folder)
 
 def autoencoder(name, data, budget, scratch):
-    "The shipped autoencoder, or one of another shape; and the data set through it."
+    "Return the shipped autoencoder, or one of another shape, and the data set as its latents."
     if name == 'shipped': vae = load_pipeline().vae
     else:
         folder = scratch/'autoencoders'/name
@@ -96,7 +97,7 @@ def diffusion(vae, latents, data, settings, budget, folder):
 # ---- what it is worth
 
 def learns(pipeline, judge):
-    "DreamBooth's outcome: means over the subjects."
+    "Return DreamBooth's outcome: means over the subjects."
     found = []
     for name in LEARNED:
         subject, look = Subject.toyland(name), SUBJECTS[name]
@@ -108,7 +109,7 @@ def learns(pipeline, judge):
     return {f'dreambooth_{k}': round(sum(row[k] for row in found)/len(found), 4) for k in measures}
 
 def folder_of(name, scratch):
-    "Where a variant is trained."
+    "Return where a variant is trained."
     return scratch/'variants'/name.replace(', ', '-').replace(' ', '-')
 
 def one_variant(name, data, fresh, judge, args):
@@ -129,10 +130,12 @@ def one_variant(name, data, fresh, judge, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--scratch', type=Path, required=True, help='folder for the data set, latents, states and models')
+    parser.add_argument('--scratch', type=Path, required=True,
+                        help='folder for the data set, latents, states and models')
     parser.add_argument('--output', type=Path, default=OUTPUT, help='the table')
     parser.add_argument('--variants', nargs='+', default=[*VARIANTS], choices=[*VARIANTS])
-    parser.add_argument('--budget', type=float, default=720, help='seconds of one thread, for each of the two trainings')
+    parser.add_argument('--budget', type=float, default=720,
+                        help='seconds of one thread, for each of the two trainings')
     parser.add_argument('--num_images', type=int, default=30_000, help='of the training set')
     parser.add_argument('--num_prompts', type=int, default=200, help='fresh captions whose images are read')
     args = parser.parse_args()
@@ -143,7 +146,8 @@ def main():
         if (name,) in finished(args.output, 'variant'): continue
         row = one_variant(name, data, fresh, judge, args)
         append(args.output, row)
-        sheets = {n: folder_of(n, args.scratch)/'sheet.png' for n in VARIANTS if (n,) in finished(args.output, 'variant')}
+        done = finished(args.output, 'variant')
+        sheets = {n: folder_of(n, args.scratch)/'sheet.png' for n in VARIANTS if (n,) in done}
         sheets = {n: Image.open(path) for n, path in sheets.items() if path.exists()}
         image_grid([*sheets.values()], 1, [*sheets]).quantize(128).save(args.scratch/'study.png')
         print(time.strftime('%H:%M:%S'), *(f'{k}={v}' for k, v in row.items()), flush=True)

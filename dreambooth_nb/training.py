@@ -246,7 +246,7 @@ def train(
     subjects = [subject] if isinstance(subject, Subject) else list(subject)
     pipeline = model if isinstance(model, DiffusionPipeline) else None
     if pipeline is None: settings['pretrained_model_name_or_path'] = str(model)
-    if output_dir is not None: settings['output_dir'] = str(output_dir)
+    settings['output_dir'] = None if output_dir is None else str(output_dir)
     entries = [s.settings(Path(output_dir or '')/'instance_images') for s in subjects]
     about = entries[0] if len(entries) == 1 else dict(subjects=entries)
     config = make_config(PAPER_DEFAULTS, **settings | about)
