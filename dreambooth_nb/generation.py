@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['read_prompts', 'learned_phrases', 'fill_prompts', 'check_prompts', 'save_image', 'image_facts', 'command_for',
-           'write_images', 'fitting_batches', 'image_start', 'image_to_image', 'slerp', 'walk_start', 'list_places',
-           'latent_walk', 'Job', 'generate_to']
+           'write_images', 'fitting_batches', 'image_start', 'image_to_image', 'slerp', 'walk_start', 'latent_walk',
+           'Job', 'generate_to']
 
 # %% ../nbs/13_generation.ipynb #ef5b6dba
 import gc
@@ -361,10 +361,8 @@ def walk_start(
         return Start(torch.stack([slerp(*noises, t) for t in places]), cond, uncond, generators)
     return start
 
-def list_places(
-    num_images:int, # of a walk, both ends included
-)->list[float]: # from 0 to 1
-    "Divide a walk into equal parts."
+def _list_places(num_images):
+    "Divide a walk into equal parts, from 0 to 1."
     if num_images < 2: raise InputError(f'num_images={num_images}: a walk has at least 2 images, its ends')
     return [i/(num_images - 1) for i in range(num_images)]
 
@@ -385,7 +383,7 @@ def latent_walk(
     sampling = Sampling(**settings).resolve(pipeline)
     ends = _walk_ends(prompt, walk_to, seed, to_seed, negative_prompt)
     start = walk_start(pipeline, sampling, *ends)
-    return sum(sample_batches(pipeline, sampling, start, list_places(num_images), batch_size, progress), [])
+    return sum(sample_batches(pipeline, sampling, start, _list_places(num_images), batch_size, progress), [])
 
 def _walk_ends(prompt, walk_to, seed, to_seed, negative_prompt):
     "Make the requests at both ends of a walk."
@@ -444,7 +442,7 @@ def _plan(pipeline, job, sampling):
         names = ('walk_to', 'seed', 'to_seed', 'num_images', 'negative_prompt')
         walk = dict(prompt=job.prompts[0]) | {name: getattr(job, name) for name in names}
         begin, end = _walk_ends(walk['prompt'], job.walk_to, job.seed, job.to_seed, job.negative_prompt)
-        places = list_places(job.num_images)
+        places = _list_places(job.num_images)
         facts = [walk | dict(number=i) for i in range(job.num_images)]
         return walk_start(pipeline, sampling, begin, end), places, facts
     requests = list_requests(job.prompts, job.num_images, job.seed, job.negative_prompt)

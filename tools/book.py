@@ -102,7 +102,7 @@ def flaws(notebook, path):
     code = [cell.source for cell in notebook.cells if cell.cell_type == 'code']
     claim = re.search(r'^> (.*)', title_of(notebook), re.M)
     if claim is None: yield 'has no claim below its title'
-    elif len(claim[1]) > 114: yield f"has a claim of {len(claim[1])} characters, more than its module's first line holds: 114"
+    elif len(claim[1]) > 114: yield f"has a claim of {len(claim[1])} characters; its module's first line holds 114"
     if sum('[ -e /content ]' in source for source in code) != 1: yield 'needs one install cell with [ -e /content ]'
     if '## What we learned' not in text: yield "has no section 'What we learned'"
     if any(str(place) in nb2str(notebook) for place in (ROOT, Path.home()) if place != Path('/')):
