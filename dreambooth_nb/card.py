@@ -39,14 +39,15 @@ def _front_matter(base, prompts, licence, is_lora):
 _PRIVATE = {'output_dir', 'instance_data_dir', 'class_data_dir', 'logging_dir', 'subjects',
             'resume_from_checkpoint', 'report_to', 'pretrained_model_name_or_path'}
 
-def _learned(subjects, is_lora):
-    "Say which prompts mean the subjects, and of how many photos each was learned."
+def _learned(subjects, name, is_lora):
+    "Say which prompts mean the subjects, of how many photos each was learned, and how to generate."
     kind = 'A LoRA for Stable Diffusion' if is_lora else 'Stable Diffusion'
     yield from [f'{kind} that has learned, by DreamBooth:', '']
     for prompt, num_photos, noun in subjects:
         seen = f': {num_photos} photos of one {markdown_text(noun)}' if num_photos else ''
         yield f'- {markdown_code(prompt)}{seen}'
-    yield ''
+    command = shell_command('dreambooth', 'generate', '--model', name, '--prompt', subjects[0][0])
+    yield from ['', markdown_code(command, 'sh'), '']
 
 def _training(config):
     "Say how a model was trained: in a sentence, and as the settings that differ from the defaults."
@@ -86,13 +87,10 @@ def model_card(
 )->str: # Markdown, with the hub's lines on top
     "Describe a model to people and to the hub."
     base = config.pretrained_model_name_or_path if config else ''
-    subjects = list(subjects) or [(prompt, None, '') for prompt in (instance_prompts(config) if config else ())]
+    if config and not subjects: subjects = [(prompt, None, '') for prompt in instance_prompts(config)]
     licence, prompts = licence or licence_of(base), [prompt for prompt, *_ in subjects]
     lines = [*_front_matter(base, prompts, licence, is_lora), f'# {markdown_text(name)}', '']
-    lines += _learned(subjects, is_lora) if prompts else ['A Stable Diffusion model.', '']
-    if prompts:
-        command = shell_command('dreambooth', 'generate', '--model', name, '--prompt', prompts[0])
-        lines += [markdown_code(command, 'sh'), '']
+    lines += _learned(subjects, name, is_lora) if prompts else ['A Stable Diffusion model.', '']
     for heading, content in (sections or {}).items(): lines += [f'## {heading}', '', *content, '']
     if config: lines += ['## Training', '', *_training(config)]
     of_base = ', as its base model: see there for what may be done with it.' if base != 'toyland' else '.'

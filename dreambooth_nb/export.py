@@ -76,14 +76,15 @@ def _base_facts(model):
 
 def _lora_of(model, base):
     "Find the matrices of a model."
-    if isinstance(model, DiffusionPipeline) and (layers := adapter_layers(model)): return layers
     folder, _ = source_of(model)
-    if folder and folder.is_file(): return read_lora(folder, None if base is None else _opened(base))[0]
-    if folder and (folder/'trainer_state').is_dir() and (layers := adapter_layers(open_checkpoint(folder, base))):
-        return layers
-    if folder and (folder/'pytorch_lora_weights.safetensors').exists(): return read_lora(folder)[0]
+    if folder is None: layers = adapter_layers(model) if isinstance(model, DiffusionPipeline) else {}
+    elif folder.is_file(): layers, _ = read_lora(folder, None if base is None else _opened(base))
+    elif (folder/'trainer_state').is_dir(): layers = adapter_layers(open_checkpoint(folder, base))
+    elif (folder/'pytorch_lora_weights.safetensors').exists(): layers, _ = read_lora(folder)
+    else: layers = {}
+    if layers: return layers
     raise InputError(
-        f"format='lora': {'the pipeline' if folder is None else folder} has no LoRA; train with trainable=lora "
+        f"format='lora': {folder or 'the pipeline'} has no LoRA; train with trainable=lora "
         "and an output_dir, or export the whole model as 'diffusers' or 'single-file'")
 
 def _kohya_facts(layers, config, title):
@@ -131,18 +132,22 @@ def _is_quick(pipeline):
     small = sum(p.numel() for p in denoiser_of(pipeline).parameters()) < 50e6
     return default_device().type != 'cpu' or small
 
+def _check_format(format):
+    "Refuse an unknown format."
+    if format in FORMATS: return
+    nearest = difflib.get_close_matches(str(format), FORMATS, 1, 0)[0]
+    raise InputError(f"format={format!r}: did you mean {nearest!r}? There are {', '.join(FORMATS)}")
+
 def _check_export(model, format, output, lora, max_shard_size):
     "Refuse settings that do not go together."
-    if format not in FORMATS:
-        nearest = difflib.get_close_matches(str(format), FORMATS, 1, 0)[0]
-        raise InputError(f"format={format!r}: did you mean {nearest!r}? There are {', '.join(FORMATS)}")
+    _check_format(format)
     if max_shard_size is not None and format != 'diffusers':
         raise InputError(
             f"max_shard_size={max_shard_size}: only 'diffusers' knows shards; leave it out for {format!r}")
     if lora is not None and format in ('lora', 'lora-kohya'):
         raise InputError(f'lora={lora}: is merged into whole models; to rename a LoRA file, give it as the model')
     folder, _ = source_of(model)
-    if format == 'diffusers' and output.exists() and folder and folder.exists() and output.samefile(folder):
+    if format == 'diffusers' and folder and folder.exists() and output.exists() and output.samefile(folder):
         raise InputError(f'output={output}: is the model itself; choose another folder')
 
 def export(

@@ -37,8 +37,8 @@ class Family:
     blocks:tuple[str, ...]                  # classes of layers that FSDP gathers one at a time
     tokenize:Callable               # (pipeline, prompts) -> ids for each text encoder, by its name, (b, tokens)
     encode_text:Callable            # (pipeline, ids) -> conditions, (b, ...) each; carries gradients if enabled
-    # (pipeline, views) -> conditions of how each image was cut; {} if there are none. Views are (b, 6): height and width
-    # of the image, top and left of the square once it is resized, height and width of the square
+    # (pipeline, views) -> conditions of how each image was cut; {} if there are none. Views are (b, 6): height and
+    # width of the image, top and left of the square once it is resized, height and width of the square
     view_conditions:Callable
     latent_distribution:Callable    # (pipeline, pixels) -> mean and standard deviation, as the denoiser reads latents
     decode:Callable                 # (pipeline, latents) -> pixels, (b, 3, h, w)

@@ -71,18 +71,21 @@ def _is_class(entry):
     "Whether an entry of an index names a library and a class, or none."
     return isinstance(entry, list) and len(entry) == 2 and all(isinstance(n, (str, type(None))) for n in entry)
 
+def _family_named(name, given):
+    "Return the family of a pipeline's class."
+    for family in FAMILIES:
+        if family.pipeline.__name__ == name: return family
+    raise InputError(f"model={given}: is a {name}; this package opens {', '.join(f.name for f in FAMILIES)}")
+
 def _check_index(folder, given)->Family:
     "Return the family of a folder's index, whose classes must be those of diffusers and transformers alone."
     index = _read_index(folder, given)
-    foreign = [v for v in index.values() if isinstance(v, list) and (not v or v[0] not in _LIBRARIES)]
+    foreign = [v for v in index.values() if isinstance(v, list) and v[:1] not in [[name] for name in _LIBRARIES]]
     if foreign:
         raise InputError(
             f"model={given}: wants to run code of its own ({'.'.join(map(str, foreign[0]))}); "
             'only classes of diffusers and transformers are opened')
-    name = index.get('_class_name')
-    family = next((family for family in FAMILIES if family.pipeline.__name__ == name), None)
-    if family is None:
-        raise InputError(f"model={given}: is a {name}; this package opens {', '.join(f.name for f in FAMILIES)}")
+    family = _family_named(index.get('_class_name'), given)
     for part in family.parts:
         if part in index and not _is_class(index[part]):
             raise InputError(
