@@ -69,7 +69,7 @@ def origin(
                 photos=[subject.content() for subject in subjects])
 
 def _photo_changes(before, after):
-    "How photos or their captions differ, in words, one for each; `Subject.content` of each subject, then and now."
+    "List how photos or their captions differ, in words; `Subject.content` of each subject, then and now."
     found = []
     for old, new in zip(before, after):
         if [*old.values()] == [*new.values()]: continue     # the same ones, whatever they are called now

@@ -89,7 +89,7 @@ def unshard_model(
 
 # %% ../nbs/10c_engine.ipynb #49300906
 def _ending_signals():
-    "Ctrl-C, the end of the queue's time, and a closed terminal unless the program was told to ignore it (nohup)."
+    "List Ctrl-C, the end of the queue's time, and a closed terminal unless it is to be ignored (nohup)."
     hangup = getattr(signal, 'SIGHUP', None)    # Windows has none
     ignored = hangup is None or signal.getsignal(hangup) is signal.SIG_IGN
     return (signal.SIGINT, signal.SIGTERM) + (() if ignored else (hangup,))
@@ -129,7 +129,7 @@ def quiet_lightning()->Iterator[None]:
 
 # %% ../nbs/10c_engine.ipynb #eb49491c
 def _wanted_devices(config):
-    "How many devices on this machine a run shares."
+    "Count the devices on this machine that a run shares."
     if config.devices != 'auto': return num_processes(config)//config.num_nodes
     return max(1, torch.cuda.device_count()) if config.accelerator in ('auto', 'gpu', 'cuda') else 1
 
@@ -160,7 +160,7 @@ def check_devices(
 
 # %% ../nbs/10c_engine.ipynb #2b3ca64d
 def _strategy(config):
-    "Lightning's strategy; after the text encoder has stopped, DDP must look for parameters without gradient."
+    "Choose Lightning's strategy; after the text encoder has stopped, DDP must look for parameters without gradient."
     is_ddp = num_processes(config) != 1 and config.strategy in ('auto', 'ddp')
     if config.stop_text_encoder_training and is_ddp: return 'ddp_find_unused_parameters_true'
     if config.strategy != 'fsdp': return config.strategy

@@ -23,7 +23,7 @@ from .errors import InputError
 
 # %% ../nbs/10f_trackers.ipynb #5b79dedc
 def _wandb_id(logs):
-    "The number of a run on Weights & Biases, the same when it is resumed."
+    "Choose the number of a run on Weights & Biases, the same when it is resumed."
     path = logs/'wandb-id.txt'
     if not path.exists() and rank_zero_only.rank == 0: path.write_text(secrets.token_hex(4))
     return path.read_text().strip() if path.exists() else None
@@ -35,7 +35,7 @@ def _wandb_logger(folder, logs):
             "report_to=wandb: needs Weights & Biases; pip install 'dreambooth_nb[wandb]', or use tensorboard") from None
 
 def _make_loggers(config, folder, start):
-    "The experiment trackers that the config names; none without a folder."
+    "Make the experiment trackers that the config names; none without a folder."
     if folder is None or config.report_to in (None, 'none'): return []
     loggers, logs = [], folder/config.logging_dir
     logs.mkdir(parents=True, exist_ok=True)
