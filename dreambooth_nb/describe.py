@@ -12,13 +12,13 @@ import re
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from PIL import Image
 
 from .config import load_config, subject_phrase, subject_settings, what_trains
 from .errors import InputError, one_line
-from .families import part_names
 from .files import usable_path
 from .generation import command_for, image_facts, learned_phrases
 from .markup import shell_command
@@ -83,20 +83,24 @@ def _describe_checkpoint(folder):
     use = [_generate_command(folder, f'a photo of {phrase}')]
     return 'a checkpoint of a training run', shown, use + [_resume_command(run, folder.name)]*in_run
 
+def _configurations(folder, family):
+    "The parts of a pipeline without their weights, as far as the family's `image_size` looks at them."
+    configs = {part: SimpleNamespace(**_json(folder/part/'config.json')) for part in family.networks}
+    factor = 2**(len(configs['vae'].block_out_channels) - 1)
+    return SimpleNamespace(
+        **{part: SimpleNamespace(config=config) for part, config in configs.items()}, vae_scale_factor=factor)
+
 def _describe_pipeline(folder):
     "Describe a diffusers folder."
-    check_folder(folder, folder)
-    unet, vae = _json(folder/'unet'/'config.json'), _json(folder/'vae'/'config.json')
+    family = check_folder(folder, folder)
     scheduler = _json(folder/'scheduler'/'scheduler_config.json')
-    factor, size = 2**(len(vae['block_out_channels']) - 1), unet['sample_size']
-    sides = [size]*2 if isinstance(size, int) else size
     facts = dict(
-        kind=_json(folder/'model_index.json')['_class_name'],
-        image_size=' x '.join(str(side*factor) for side in sides),
+        kind=family.pipeline.__name__,
+        image_size=' x '.join(map(str, family.image_size(_configurations(folder, family)))),
         scheduler=scheduler['_class_name'],
         prediction_type=scheduler.get('prediction_type', 'epsilon'),
-        parts={part: _size(folder/part) for part in part_names() if (folder/part).is_dir()})
-    return 'a Stable Diffusion pipeline', facts, [_generate_command(folder)]
+        parts={part: _size(folder/part) for part in family.parts if (folder/part).is_dir()})
+    return f'a pipeline of {family.name}', facts, [_generate_command(folder)]
 
 def _last_row(path):
     "Read the metrics of the last step; {} before the first, or where they cannot be read."

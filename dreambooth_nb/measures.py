@@ -360,7 +360,7 @@ def photo_panel(
 
 # %% ../nbs/11a_measures.ipynb #4ea6386a
 def _resampled(groups, resamples):
-    "Resample groups of values with replacement, and the values of each; return numbers and a mask, (resamples, p, k)."
+    "Resample groups with replacement, and the values of each; return positions and a mask, (resamples, p, k)."
     generator, length = torch.Generator().manual_seed(0), torch.tensor([len(g) for g in groups])
     first, longest = length.cumsum(0) - length, int(length.max())
     rows = torch.randint(len(groups), (resamples, len(groups)), generator=generator)
@@ -402,7 +402,7 @@ def _summary(values, level):
     "Return the mean of one measure, its interval, and of how many images and prompts."
     groups = values if isinstance(values, list) else [values]
     are_pairs = groups[0].ndim == 2
-    count = sum(g.numel() - len(g)*are_pairs for g in groups)       # an image is no pair with itself
+    count = sum(g.numel() - len(g)*are_pairs for g in groups)       # an image is not a pair with itself
     low, high = (diversity_interval if are_pairs else bootstrap_interval)(groups, level)
     mean = round((sum(g.sum() for g in groups)/count).item(), 4)
     return dict(mean=mean, low=low, high=high, n=sum(len(g) for g in groups), prompts=len(groups))
