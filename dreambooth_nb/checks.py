@@ -11,9 +11,9 @@ import math
 import re
 import warnings
 
-from .config import BUNDLED_IDENTIFIERS, TrainingConfig, changed_settings, lightning_precision
-from .config import num_processes, subject_settings, top_subject, training_steps, trains_text_encoder, uses_8bit
-from .config import validation_every
+from .config import BUNDLED_IDENTIFIERS, changed_settings, lightning_precision
+from .config import num_processes, subject_settings, top_subject, training_steps
+from .config import TrainingConfig, trains_text_encoder, uses_8bit, validation_every
 from .errors import InputError, bounded_message
 
 # %% ../nbs/08c_checks.ipynb #e411eaa6
