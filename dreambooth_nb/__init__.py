@@ -6,12 +6,14 @@ from importlib import import_module
 
 _MODULES = {  # public name -> the module that defines it
     'Subject': 'subject', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'render': 'drawing',
-    'load_pipeline': 'opening', 'save_pipeline': 'saving', 'generate': 'sampling',
-    'find_identifiers': 'identifiers', 'class_images': 'prior', 'forecast_memory': 'memory', 'TrainingConfig': 'config',
-    'train': 'training', 'plot_history': 'history', 'demo': 'evaluation', 'evaluate': 'evaluation',
+    'load_pipeline': 'opening', 'save_pipeline': 'saving',
+    'find_identifiers': 'identifiers', 'class_images': 'prior', 'forecast_memory': 'memory',
+    'TrainingConfig': 'config', 'train': 'training', 'run_training': 'training', 'plot_history': 'history',
+    'generate': 'sampling', 'Sampling': 'sampling', 'generate_to': 'generation', 'Job': 'generation',
+    'image_to_image': 'generation', 'latent_walk': 'generation', 'describe': 'describe',
+    'demo': 'evaluation', 'evaluate': 'evaluation',
     'load_judge': 'judge', 'toyland_panel': 'judge', 'photo_panel': 'measures',
     'load_lora': 'lora_files', 'write_card': 'publishing', 'push_to_hub': 'publishing',
-    'generate_to': 'generation', 'image_to_image': 'generation', 'latent_walk': 'generation', 'describe': 'describe',
     'attention_maps': 'attention', 'image_attention_maps': 'attention', 'attention_figure': 'attention'}
 __all__ = [*_MODULES, '__version__']
 
