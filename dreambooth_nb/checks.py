@@ -11,8 +11,8 @@ import math
 import re
 import warnings
 
-from .config import BUNDLED_IDENTIFIERS, TrainingConfig, changed_settings, lightning_precision, num_processes
-from .config import subject_settings, top_subject, training_steps, trains_text_encoder, uses_8bit
+from .config import BUNDLED_IDENTIFIERS, TrainingConfig, changed_settings, lightning_precision
+from .config import num_processes, subject_settings, top_subject, training_steps, trains_text_encoder, uses_8bit
 from .config import validation_every
 from .errors import InputError, bounded_message
 

@@ -87,13 +87,13 @@ def _explain_writing(error, output_dir):
 def _explain(
     error:BaseException,    # what a command raised
     output_dir:str|None,    # where it was writing
-    flags:dict={},          # its arguments
+    flags:dict|None=None,          # its arguments
 )->str|None: # one line, or None for a bug, whose traceback is worth more
     "Say what the user can do about an error."
     if isinstance(error, (FloatingPointError, InputError)): return str(error)
     if isinstance(error, UnicodeEncodeError) and 'surrogates' in error.reason:
         return f'path={ascii(error.object)[1:80]}: is not UTF-8; set PYTHONUTF8=1, or choose another name'
-    return _explain_name(error, flags) or _explain_writing(error, output_dir)
+    return _explain_name(error, flags or {}) or _explain_writing(error, output_dir)
 
 # %% ../nbs/17_cli.ipynb #73884ef9
 def _ending_signals():

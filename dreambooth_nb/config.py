@@ -13,7 +13,7 @@ import math
 import re
 import warnings
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -255,7 +255,7 @@ def make_config(
     return TrainingConfig(**{name: value for name, value in older.items() if name not in replaced} | given)
 
 # %% ../nbs/08_config.ipynb #003f16eb
-@lru_cache(maxsize=None)
+@cache
 def meanings()->dict[str, tuple[str, str]]: # setting -> its section, its meaning
     "Read the comments of `TrainingConfig`."
     from fastcore.docments import docments  # here, since only help and files need it

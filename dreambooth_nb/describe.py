@@ -84,7 +84,7 @@ def _describe_checkpoint(folder):
     return 'a checkpoint of a training run', shown, use + [_resume_command(run, folder.name)]*in_run
 
 def _configurations(folder, family):
-    "The parts of a pipeline without their weights, as far as the family's `image_size` looks at them."
+    "Read the configurations of a pipeline's parts, which a family's `image_size` looks at."
     configs = {part: SimpleNamespace(**_json(folder/part/'config.json')) for part in family.networks}
     factor = 2**(len(configs['vae'].block_out_channels) - 1)
     return SimpleNamespace(

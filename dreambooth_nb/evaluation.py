@@ -26,7 +26,7 @@ from .drawing import render
 from .errors import InputError
 from .files import replacing_file, writable_folder
 from .judge import Judge, load_judge, toyland_panel
-from .measures import Embedder, Panel, photo_panel, summarise_scores
+from .measures import Embedder, Lpips, Panel, photo_panel, summarise_scores
 from .opening import load_pipeline, model_name
 from .prior import class_images
 from .protocol import Prompt, prompts
@@ -80,14 +80,14 @@ def prompt_fidelity(
 
 # %% ../nbs/11_evaluation.ipynb #7ea2f32e
 def distances(
-    judge:'Judge|Lpips|Panel',      # who compares: a judge, LPIPS, or the panel's member for it
+    judge:Judge|Lpips|Panel,      # who compares: a judge, LPIPS, or the panel's member for it
     images:Sequence[Image.Image],   # of one size
 )->Tensor: # (n, n), 0 for equal images
     "Return how different each image looks from each other one."
     return _member(judge, 'perception').distances(images)
 
 def diversity(
-    judge:'Judge|Lpips|Panel',      # who compares
+    judge:Judge|Lpips|Panel,      # who compares
     images:Sequence[Image.Image],   # at least 2, of one prompt
 )->Tensor: # (n,), 0 for equal images; its mean is DIV
     "Return each image's mean perceptual distance to the others."

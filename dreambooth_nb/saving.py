@@ -12,6 +12,7 @@ import re
 import tempfile
 import zlib
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -71,7 +72,7 @@ def _for_others(pipeline, folder):
     _forget_paths(folder)
     for name, kind in family.parts.items():
         if issubclass(kind, PreTrainedModel):
-            _rename_tensors(folder/name, lambda tensor: family.tensor_name(name, tensor))
+            _rename_tensors(folder/name, partial(family.tensor_name, name))
             _rewrite_json(folder/name/'config.json', lambda config: config | dict(dtype='float32'))
         elif issubclass(kind, CLIPTokenizer):
             _save_vocabulary(getattr(pipeline, name), folder/name)
