@@ -489,7 +489,7 @@ def _with_forecast(batches, prompts, count):
 
 def generate_to(
     pipeline:DiffusionPipeline,     # stays as it is
-    job:Job,                        # what to generate
+    job:Job|str|Sequence[str],      # what to generate: prompts, or a `Job` with more to say
     output_dir:str|Path,            # receives image-000.png, image-001.png, ... and grid.png
     sampling:Sampling|None=None,    # how; None: as `dreambooth_nb.sampling.Sampling` is left alone
     record:dict|None=None,          # facts about the model: its `model_name`, revision, ...
@@ -497,6 +497,7 @@ def generate_to(
     progress:bool=True,             # show a bar
 )->list[Path]: # the images' files
     "Generate images into a folder, each written with its record as soon as it is finished."
+    job = job if isinstance(job, Job) else Job(job)
     job.check_prompts(pipeline)
     sampling = (sampling or Sampling()).resolve(pipeline)
     start, requests, own = _plan(pipeline, job, sampling)
