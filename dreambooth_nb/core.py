@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import operator
+import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -48,13 +49,18 @@ def default_device()->torch.device: # cuda, mps or cpu
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
 
 # %% ../nbs/00_core.ipynb #cdaa2e9c
+def _cpu_has_bf16():
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()): return False
+    # oneDNN says so of every x86 with AVX512; without the instruction it computes in float32 and rounds
+    return platform.machine() not in ('x86_64', 'AMD64') or torch.cpu._is_avx512_bf16_supported()
+
 def bf16_in_hardware(
     device:torch.device|str, # where the model runs
 )->bool: # False too where bfloat16 works but is emulated, and so slower than float32
     "Check whether a device multiplies bfloat16 matrices in hardware."
     kind = torch.device(device).type
     if kind == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
-    return kind == 'cpu' and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return kind == 'cpu' and _cpu_has_bf16()
 
 # %% ../nbs/00_core.ipynb #6f6b0400
 def default_dtype(
