@@ -29,7 +29,7 @@ def check_formats(run, folder):
     expected, base = generate_one(run.pipeline), generate_one(load_pipeline(device='cpu'))
     assert abs(expected - base).max() > 10, 'the LoRA has learned nothing'
     for format in ('diffusers', 'single-file', 'lora', 'lora-kohya'):
-        path = export(run, format, folder/format, with_pictures=False)
+        path = export(run, format, folder/format, with_images=False)
         opened = load_lora(load_pipeline(device='cpu'), path) if 'lora' in format else load_pipeline(path, device='cpu')
         apart = abs(generate_one(opened) - expected).max()
         print(f'{format}: {apart} grey levels apart')
