@@ -4,11 +4,11 @@ Written are the Colab badge (a notebook's first cell), the install cell, and the
 cell come from `repository = owner/name` in settings.ini. While it is empty there is no badge, and the cell only says
 how to get the package: its name on PyPI belongs to nobody, and whoever takes it would run code on readers' machines.
 
-Then every notebook is checked: its question, its two exercises with folded solutions, its row in index.ipynb, no
-folder of this machine in its outputs. A room, a letter after its number (`17a_settings`), has code and checks that a
-learner may skip: it needs no question and no exercises. And the layers: exported cells import from notebooks of lower
-numbers, or of their own number without a circle, and nobody imports another module's underscore names. Status 1 if
-something is wrong.
+Then every notebook is checked: its question, its two exercises with folded solutions, its row in index.ipynb, an
+output, and no folder of a machine in one. A room, a letter after its number (`17a_settings`), has code and checks
+that a learner may skip: it needs no question and no exercises. And the layers: exported cells import from notebooks
+of lower numbers, or of their own number without a circle, and nobody imports another module's underscore names.
+Status 1 if something is wrong.
 """
 import ast
 import re
@@ -32,6 +32,7 @@ BY_HAND = r'''\
 FROM_REPOSITORY = r'''[ ! -e /content/book ] && cd /content && \
     git clone -q --depth 1 https://github.com/{} book && \
     pip install -q ./book && cp -rn book/nbs/logs .'''
+MACHINE = re.compile(r'(?<![\w.<-])/(?:tmp|home|root|Users|work|var|opt)/\S+|\S*site-packages\S*')
 LINKS = ('Previous: ', 'Next: ', 'Lesson: ')     # what the line with the links begins with
 
 
@@ -105,8 +106,10 @@ def flaws(notebook, path):
     elif len(claim[1]) > 114: yield f"has a claim of {len(claim[1])} characters; its module's first line holds 114"
     if sum('[ -e /content ]' in source for source in code) != 1: yield 'needs one install cell with [ -e /content ]'
     if '## What we learned' not in text: yield "has no section 'What we learned'"
-    if any(str(place) in nb2str(notebook) for place in (ROOT, Path.home()) if place != Path('/')):
-        yield 'names a folder of this machine'
+    outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
+    if not outputs: yield 'shows nothing: no cell has an output'
+    for said in (said for output in outputs for said in texts_of(output)):
+        if place := MACHINE.search(said): yield f'names a folder of a machine in an output: {place[0]}'
     if not is_room(path): yield from missing_in_lesson(text)
     yield from dead_links(text, path)
 
@@ -118,6 +121,13 @@ def missing_in_lesson(text):
     if exercises.count('<details>') < 2 or exercises.count('</details>') != exercises.count('<details>'):
         yield "needs a section 'Exercises' with two folded solutions"
     elif exercises.count('```') < 4: yield 'needs code in both solutions'
+
+
+def texts_of(output):
+    "Yield what an output says in words, without its images."
+    data = output.get('data', {})
+    for said in (output.get('text'), data.get('text/plain'), data.get('text/html'), output.get('traceback')):
+        if said: yield said if isinstance(said, str) else ''.join(said)
 
 
 def dead_links(text, path):
