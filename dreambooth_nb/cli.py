@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from .commands import COMMANDS
 from .errors import InputError
+from .signals import handling_signals
 from .values import nearest
 
 # %% ../nbs/17_cli.ipynb #d699e533
@@ -96,12 +96,6 @@ def _explain(
     return _explain_name(error, flags or {}) or _explain_writing(error, output_dir)
 
 # %% ../nbs/17_cli.ipynb #73884ef9
-def _ending_signals():
-    "List Ctrl-C, a request to end, and a closed terminal, if the system has it and `nohup` has not said to ignore it."
-    hangup = getattr(signal, 'SIGHUP', None)    # Windows has none
-    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM] + ([] if ignored else [hangup])
-
 @contextmanager
 def _noting_signals()->Iterator[list[int]]: # filled with the signals that came
     "While it runs, SIGINT, SIGTERM and SIGHUP raise `KeyboardInterrupt` and are noted."
@@ -109,13 +103,7 @@ def _noting_signals()->Iterator[list[int]]: # filled with the signals that came
     def note(signum, frame):
         came.append(signum)
         raise KeyboardInterrupt
-    if threading.current_thread() is not threading.main_thread(): # Python allows handlers there only
-        yield came
-        return
-    before = {s: signal.signal(s, note) for s in _ending_signals()}
-    try: yield came
-    finally:
-        for signum, handler in before.items(): signal.signal(signum, handler)
+    with handling_signals(note): yield came
 
 # %% ../nbs/17_cli.ipynb #4a844135
 def _stop_message(error):

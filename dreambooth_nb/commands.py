@@ -7,7 +7,6 @@ __all__ = ['COMMANDS']
 
 # %% ../nbs/17b_commands.ipynb #f3db144c
 import argparse
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -59,11 +58,6 @@ def _add_demo_flags(
     add('--seed', type=_typed(Index), default=0, metavar='N', help='the same seed gives the same report (%(default)s)')
 
 # %% ../nbs/17b_commands.ipynb #90ff6b86
-def _is_first_process():
-    "Check whether this process speaks for all that share a training."
-    ranks = [os.environ[name] for name in ('RANK', 'LOCAL_RANK', 'SLURM_PROCID') if name in os.environ]
-    return ranks[:1] in ([], ['0'])
-
 def _validator(config, subjects):
     "Return the judge of checkpoints for the embedded model and one bundled subject; None for others."
     if config.pretrained_model_name_or_path != 'toyland' or len(subjects) > 1 or not subjects[0].is_bundled: return None
@@ -82,9 +76,11 @@ def _run_train(
         raise InputError('output_dir=null: the trained model would be lost; give a folder')
     check_config(config)
     subjects = make_subjects(config)
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
     from dreambooth_nb.training import run_training
     run_training(config, subjects, validate=_validator(config, subjects))
-    if not _is_first_process(): return
+    if rank_zero_only.rank: return   # the first process speaks for all
     print(f'wrote {config.output_dir}; to generate images with it:')
     command = ('dreambooth', 'generate', '--model', config.output_dir, '--prompt')
     for subject in subjects: print(shell_command(*command, subject.instance_prompt))

@@ -9,9 +9,7 @@ __all__ = ['training_precision', 'make_optimizer', 'shard_model', 'unshard_model
 # %% ../nbs/10c_engine.ipynb #50c6d3a7
 import logging
 import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +30,7 @@ from .config import TrainingConfig, lightning_precision, num_processes, uses_8bi
 from .core import bf16_in_hardware, default_device
 from .data import LatentData
 from .errors import InputError
+from .signals import handling_signals
 
 # %% ../nbs/10c_engine.ipynb #330f5d93
 def training_precision(
@@ -88,12 +87,6 @@ def unshard_model(
     return copy
 
 # %% ../nbs/10c_engine.ipynb #49300906
-def _ending_signals():
-    "List Ctrl-C, the end of the queue's time, and a closed terminal unless it is to be ignored (nohup)."
-    hangup = getattr(signal, 'SIGHUP', None)    # Windows has none
-    ignored = hangup is None or signal.getsignal(hangup) is signal.SIG_IGN
-    return (signal.SIGINT, signal.SIGTERM) + (() if ignored else (hangup,))
-
 @contextmanager
 def graceful_shutdown(
     noted:list[int]|None, # a first signal is appended; None: nothing changes
@@ -102,12 +95,8 @@ def graceful_shutdown(
     def note(signum, frame):
         if noted: raise KeyboardInterrupt
         noted.append(signum)
-    is_main = threading.current_thread() is threading.main_thread()
-    if noted is None or not is_main: return (yield)     # Python allows handlers in the main thread only
-    before = {number: signal.signal(number, note) for number in _ending_signals()}
-    try: yield
-    finally:
-        for number, handler in before.items(): signal.signal(number, handler)
+    if noted is None: return (yield)
+    with handling_signals(note): yield
 
 # %% ../nbs/10c_engine.ipynb #4a7036aa
 _SPEAKERS = ('lightning.pytorch.utilities.rank_zero', 'lightning.pytorch.accelerators',
