@@ -5,7 +5,7 @@
 
 One variant is trained for as many steps as fit into a budget of one thread's CPU time, is read by the judge, and learns
 subjects by DreamBooth. Stopped and started again, it goes on. README.md next to this file says what is measured;
-notebook 20 shows the table, nbs/logs/study.csv.
+notebook 17 shows the table, nbs/logs/study.csv.
 """
 import argparse
 import math

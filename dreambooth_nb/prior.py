@@ -18,7 +18,6 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from .diffusion import per_sample_loss
 from .errors import InputError, bounded_message
@@ -27,6 +26,7 @@ from .files import file_sha256, replacing_file, writable_folder
 from .photos import load_photos
 from .pipeline import DiffusionPipeline
 from .sampling import generate
+from .showing import Images, progress_bar
 
 # %% ../nbs/06_prior.ipynb #a6db3e6d
 def prior_preservation_loss(
@@ -133,7 +133,7 @@ def _share(made):
 def _generate_missing(missing, generate_run, batch_size, progress):
     "Generate images batch by batch, on all processes; yield each round's by seed."
     rank, world_size = _process()
-    with tqdm(total=len(missing), desc='class images', disable=not progress or rank > 0 or not missing) as bar:
+    with progress_bar(len(missing), 'class images', progress and rank == 0 and missing) as bar:
         for start in range(0, len(missing), batch_size*world_size):
             together = missing[start:start + batch_size*world_size]
             mine = together[rank*batch_size:(rank + 1)*batch_size]

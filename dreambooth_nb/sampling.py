@@ -24,13 +24,13 @@ from diffusers import (
 from fastcore.meta import delegates
 from PIL import Image
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from .core import bf16_in_hardware, to_images, torch_defaults
 from .errors import InputError, one_line
 from .diffusion import NOISE_SETTINGS
 from .families import denoiser_of, family_of, text_conditions
 from .guidance import predict_noise
+from .showing import Images, progress_bar
 from .pipeline import DiffusionPipeline
 
 # %% ../nbs/04a_sampling.ipynb #6e8a08fd
@@ -369,7 +369,7 @@ def _add_view(pipeline, sampling, start):
 def _sample(pipeline, sampling, start, parts, progress):
     "Sample part by part; between two of them the pipeline is as its owner left it."
     predict = predictor(pipeline, sampling.precision)
-    with tqdm(desc='generating', disable=not progress) as bar:
+    with progress_bar(len(parts)*sampling.num_inference_steps, 'generating', progress) as bar:
         for part in parts:
             scheduler = make_scheduler(pipeline, sampling.scheduler, sampling.num_inference_steps)
             with inference_mode(pipeline):
@@ -415,6 +415,6 @@ def generate(
     prompt:str|list[str],               # what to show
     num_images:int=1,                   # per prompt
     **kwargs,
-)->list[Image.Image]: # the images of the first prompt, then of the next ...
+)->Images: # a list: the images of the first prompt, then of the next ...
     "Generate images."
-    return sum(generate_batches(pipeline, prompt, num_images, **kwargs), [])
+    return sum(generate_batches(pipeline, prompt, num_images, **kwargs), Images())

@@ -18,9 +18,11 @@ from pathlib import Path
 from fastcore.basics import patch
 from PIL import Image
 
+from .core import image_grid
 from .errors import InputError, bounded_message
 from .identifiers import article, check_identifier, given_text, identifier_flaw
 from .photos import CAPTION_ENDINGS, Photo, load_photos, some_of, to_rgb
+from .showing import png_of
 from .drawing import render
 from .toyland import SUBJECTS, subject_scenes
 
@@ -258,6 +260,11 @@ class Subject:
     def __repr__(self):
         skipped = f', {len(self.skipped)} skipped' if self.skipped else ''
         return f'Subject({self.name!r}: {self.instance_prompt!r}, {len(self.images)} images{skipped})'
+
+    def _repr_png_(self):   # in a notebook: the photos, and what is written about each
+        columns = min(5, len(self.images))
+        photos = [image.resize((160, round(160*image.height/image.width))) for image in self.images]
+        return png_of(image_grid(photos, columns, self.captions, text_size=13))
 
 # %% ../nbs/05_subject.ipynb #d4fbf799
 @patch

@@ -5,7 +5,7 @@ cell come from `repository = owner/name` in settings.ini. While it is empty ther
 how to get the package: its name on PyPI belongs to nobody, and whoever takes it would run code on readers' machines.
 
 Then every notebook is checked: its question, its two exercises with folded solutions, its row in index.ipynb, an
-output, and no folder of a machine in one. A room, a letter after its number (`17a_settings`), has code and checks
+output, and no folder of a machine in one. A room, a letter after its number (`16a_settings`), has code and checks
 that a learner may skip: it needs no question and no exercises. And the layers: exported cells import from notebooks
 of lower numbers, or of their own number without a circle, and nobody imports another module's underscore names.
 Status 1 if something is wrong.
@@ -33,6 +33,32 @@ FROM_REPOSITORY = r'''[ ! -e /content/book ] && cd /content && \
     git clone -q --depth 1 https://github.com/{} book && \
     pip install -q ./book && cp -rn book/nbs/logs .'''
 MACHINE = re.compile(r'(?<![\w.<-])/(?:tmp|home|root|Users|work|var|opt)/\S+|\S*site-packages\S*')
+KERNEL = dict(kernelspec=dict(display_name='python3', language='python', name='python3'),
+              language_info=dict(name='python'))
+FOLDED = dict(jupyter=dict(source_hidden=True), cellView='form')    # JupyterLab's word, and Colab's
+SOLUTIONS = '''#| hide
+# while the book is tested, the solutions run too
+import os; 'IN_TEST' in os.environ and get_ipython().run_line_magic('run', '-i ../tools/solutions.py {}')'''
+LESSON = dict(cells=45, lines=250, width=100, first_image=10)   # before its exercises; code that a reader sees
+TOO_LONG = {    # lessons that still have to be shortened
+    '01_toyland',
+    '02_pipeline',
+    '03_diffusion',
+    '04_guidance',
+    '05_subject',
+    '06_prior',
+    '07_freezing',
+    '08_checkpointing',
+    '09_training',
+    '10_evaluation',
+    '11_dreambench',
+    '12_attention',
+    '13_generation',
+    '14_export',
+    '15_long_runs',
+    '16_cli',
+    '17_pretraining',
+}
 LINKS = ('Previous: ', 'Next: ', 'Lesson: ')     # what the line with the links begins with
 
 
@@ -55,10 +81,18 @@ def is_room(path): return re.match(r'\d+[a-z]_', path.name) is not None
 def title_of(notebook): return next(cell.source for cell in notebook.cells if cell.source.startswith('# '))
 
 
+def has_flag(cell, flag):
+    "Check whether a cell begins with a directive of nbdev's."
+    return re.search(rf'^#\|\s*{flag}\b', cell.source, re.M) is not None
+
+
 # what is written
 
 def furnish(notebook, name, package, repository):
-    "Put the badge and the install cell into a notebook, in place."
+    "Put badge, install cell, kernel and folds into a notebook, in place."
+    notebook.metadata = notebook.metadata | KERNEL
+    for cell in notebook.cells:
+        if cell.cell_type == 'code': cell.metadata = FOLDED if has_flag(cell, 'hide') else {}
     install = INSTALL.format(FROM_REPOSITORY.format(repository) if repository else BY_HAND.format(package))
     for cell in notebook.cells:
         if cell.cell_type == 'code' and '[ -e /content ]' in cell.source: cell.source = install
@@ -87,12 +121,84 @@ def links_at_end(path, notebooks):
 
 def lead_on(notebook, line):
     "Put the line with the links at a notebook's end, in place."
+    notebook.cells = [cell for cell in notebook.cells if 'tools/solutions.py' not in cell.source]
     last = notebook.cells[-1]
     if last.cell_type != 'markdown':
         notebook.cells.append(last := mk_cell('', 'markdown'))
     paragraphs = last.source.strip().split('\n\n')
     if paragraphs[-1].startswith(LINKS) or not paragraphs[-1]: paragraphs.pop()
     last.source = '\n\n'.join([*paragraphs, line])
+
+
+def test_solutions(notebook, name):
+    "Let a lesson's solutions be tested after its last cell, in place."
+    cell = mk_cell(SOLUTIONS.format(name), id='solutions')
+    cell.metadata = FOLDED
+    notebook.cells.append(cell)
+
+
+def minutes(notebook):
+    "Estimate how long a lesson is read: 200 words, or 20 lines of code, a minute."
+    size = measure(notebook)
+    return max(1, round(size['words']/200 + size['lines']/20))
+
+
+def table_of(paths, notebooks, with_minutes):
+    "Write a table of notebooks: number and title, claim, and how long it takes to read."
+    def claim(path): return re.search(r'^> (.*)', title_of(notebooks[path]), re.M)[1]
+    head = '| room | what is in it |\n|---|---|'
+    if with_minutes: head = '| lesson | what it is about | minutes |\n|---|---|---:|'
+    rows = [f'| {link(p, notebooks[p])} | {claim(p)} |' + f' {minutes(notebooks[p])} |'*with_minutes for p in paths]
+    return '\n'.join([head, *rows])
+
+
+def list_in_index(index, notebooks):
+    "Put the tables of lessons and of rooms into index.ipynb, in place."
+    for word, is_listed in dict(lesson=lambda p: not is_room(p), room=is_room).items():
+        table = table_of([p for p in notebooks if is_listed(p)], notebooks, word == 'lesson')
+        for cell in index.cells:
+            old = re.search(rf'^\| {word} \|.*?(?=\n(?!\|)|\Z)', cell.source, flags=re.M | re.S)
+            if old: cell.source = cell.source.replace(old[0], table)
+
+
+# what is measured
+
+def measure(notebook):
+    "Measure what a reader meets before the exercises: cells, lines of visible code, words, images; find the first one."
+    cells = notebook.cells
+    end = next((i for i, cell in enumerate(cells) if '## Exercises' in cell.source), len(cells))
+    cells = [cell for cell in cells[:end] if not has_flag(cell, 'hide')]
+    code = [cell for cell in cells if cell.cell_type == 'code' and not has_flag(cell, 'default_exp')]
+    lines = [line for cell in code for line in cell.source.split('\n') if line.strip() and not line.startswith('#|')]
+    text = ' '.join(cell.source for cell in cells if cell.cell_type == 'markdown')
+    with_image = [i for i, cell in enumerate(cells) if '](images/' in cell.source or has_image(cell)]
+    return dict(cells=len(cells), lines=len(lines), words=len(text.split()), images=len(with_image),
+                first_image=with_image[0] + 1 if with_image else None, width=max(map(len, lines), default=0))
+
+
+def has_image(cell):
+    "Check whether a cell's output is an image."
+    return any('image/png' in output.get('data', {}) or 'image/svg+xml' in output.get('data', {})
+               for output in cell.get('outputs', []))
+
+
+def size_flaws(notebook):
+    "Say where a lesson is longer than a lesson may be, one line each."
+    size = measure(notebook)
+    for name in ('cells', 'lines', 'width'):
+        if size[name] > LESSON[name]: yield f'has {name}: {size[name]} before its exercises, {LESSON[name]} at most'
+    if (size['first_image'] or 1000) > LESSON['first_image']:
+        yield f"shows its first image in cell {size['first_image']}; {LESSON['first_image']} at most"
+
+
+def print_sizes(notebooks):
+    "Print how long the lessons are."
+    print('| lesson | cells | lines | widest | words | images | first image | minutes |\n|---|' + '---:|'*7)
+    for path, notebook in notebooks.items():
+        if is_room(path): continue
+        size = measure(notebook)
+        values = [size[name] for name in ('cells', 'lines', 'width', 'words', 'images', 'first_image')]
+        print(f'| {path.stem} |', ' | '.join(map(str, [*values, minutes(notebook)])), '|')
 
 
 # what is checked: the text
@@ -111,6 +217,7 @@ def flaws(notebook, path):
     for said in (said for output in outputs for said in texts_of(output)):
         if place := MACHINE.search(said): yield f'names a folder of a machine in an output: {place[0]}'
     if not is_room(path): yield from missing_in_lesson(text)
+    if not is_room(path) and path.stem not in TOO_LONG: yield from size_flaws(notebook)
     yield from dead_links(text, path)
 
 
@@ -183,16 +290,20 @@ def layer_flaws(notebooks):
 def main():
     package, repository = settings()
     notebooks = {path: read_nb(path) for path in sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))}
+    if '--table' in sys.argv[1:]: return print_sizes(notebooks)
     wrong = []
     for path, notebook in notebooks.items():
         furnish(notebook, path.name, package, repository)
         lead_on(notebook, links_at_end(path, notebooks))
+        if not is_room(path): test_solutions(notebook, path.name)
         if nb2str(notebook) != path.read_text(encoding='utf-8'): write_nb(notebook, path)
         wrong += [f'nbs/{path.name}: {flaw}' for flaw in flaws(notebook, path)]
-    index = ROOT/'nbs'/'index.ipynb'
-    text = '\n'.join(cell.source for cell in read_nb(index).cells)
-    wrong += [f'nbs/index.ipynb: {flaw}' for flaw in dead_links(text, index)]
-    wrong += [f'nbs/index.ipynb: has no row for {path.name}' for path in notebooks if f']({path.name})' not in text]
+    path = ROOT/'nbs'/'index.ipynb'
+    index = read_nb(path)
+    list_in_index(index, notebooks)
+    if nb2str(index) != path.read_text(encoding='utf-8'): write_nb(index, path)
+    text = '\n'.join(cell.source for cell in index.cells)
+    wrong += [f'nbs/index.ipynb: {flaw}' for flaw in dead_links(text, path)]
     wrong += layer_flaws(notebooks)
     if wrong: sys.exit('\n'.join(wrong))
 
