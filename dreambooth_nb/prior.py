@@ -26,7 +26,7 @@ from .files import file_sha256, replacing_file, writable_folder
 from .photos import load_photos
 from .pipeline import DiffusionPipeline
 from .sampling import generate
-from .showing import Images, progress_bar
+from .showing import progress_bar
 
 # %% ../nbs/06_prior.ipynb #a6db3e6d
 def prior_preservation_loss(

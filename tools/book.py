@@ -38,7 +38,9 @@ KERNEL = dict(kernelspec=dict(display_name='python3', language='python', name='p
 FOLDED = dict(jupyter=dict(source_hidden=True), cellView='form')    # JupyterLab's word, and Colab's
 SOLUTIONS = '''#| hide
 # while the book is tested, the solutions run too
-import os; 'IN_TEST' in os.environ and get_ipython().run_line_magic('run', '-i ../tools/solutions.py {}')'''
+import os
+import runpy
+if 'IN_TEST' in os.environ: runpy.run_path('../tools/solutions.py')['run']('{}', globals())'''
 LESSON = dict(cells=45, lines=250, width=100, first_image=10)   # before its exercises; code that a reader sees
 TOO_LONG = {    # lessons that still have to be shortened
     '01_toyland',

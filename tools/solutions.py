@@ -1,4 +1,4 @@
-"""Run the solutions of a lesson's exercises: `%run -i ../tools/solutions.py 04_guidance.ipynb` as its last cell.
+"""Run the solutions of a lesson's exercises, as its last cell does: `run('04_guidance.ipynb', globals())`.
 
 The solutions stand in the text, folded, where they are never executed. While the book is tested this makes sure that
 they work: each runs after the lesson's own cells and sees their names, in a copy, so that none sees another's.
@@ -6,7 +6,6 @@ they work: each runs after the lesson's own cells and sees their names, in a cop
 import contextlib
 import io
 import re
-import sys
 
 import matplotlib.pyplot as plt
 from fastcore.nbio import read_nb
@@ -28,6 +27,3 @@ def run(path, names):
                 e.add_note(f'in the solution of exercise {number} of {path}')
                 raise
         plt.close('all')
-
-
-if __name__ == '__main__': run(sys.argv[1], globals())
