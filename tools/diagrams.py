@@ -299,6 +299,49 @@ SHARES = {  # what the embedded model's attention gives to each token, %: mean o
     'sky': (8, 7, 7, 8, 7, 1, 2, 6, 1, 3, 2, 6, 2, 40)}
 
 
+def unet():
+    d = Diagram('The UNet, opened',
+                'Latents enter at the left, go through two down blocks, where the image becomes smaller and the '
+                'channels more, through a middle block and up again through two up blocks. Skip connections carry '
+                'details across. The timestep goes into every block; the text goes into the cross-attention of '
+                'the blocks at 8 by 8.', 452)
+    green = KINDS['text'][1]
+    d.text(56, 76, 'latents', 14, bold=True)
+    d.tile('latents-18', 24, 90, 64)
+    d.text(56, 168, '4 × 16 × 16', 13, colour=SOFT)
+    d.text(704, 76, 'model_pred', 14, bold=True)
+    d.box(672, 90, 64, 64, 'data')
+    d.text(704, 168, '4 × 16 × 16', 13, colour=SOFT)
+    for x, y, name, size, cross in ((150, 92, 'down_blocks[0]', '64 × 16 × 16', False),
+                                    (150, 204, 'down_blocks[1]', '128 × 8 × 8', True),
+                                    (300, 300, 'mid_block', '128 × 8 × 8', True),
+                                    (450, 204, 'up_blocks[0]', '128 × 8 × 8', True),
+                                    (450, 92, 'up_blocks[1]', '64 × 16 × 16', False)):
+        d.box(x, y, 160, 62, 'trained', name, size, *['with cross-attention']*cross)
+    d.arrow((88, 122), (150, 122))
+    d.arrow((610, 122), (672, 122))
+    d.text(119, 110, 'conv_in', 13, colour=SOFT)
+    d.text(640, 110, 'conv_out', 13, colour=SOFT)
+    d.arrow((230, 154), (230, 204))
+    d.text(222, 179, 'half the side', 13, 'end', colour=SOFT)
+    d.arrow((250, 266), (250, 320), (300, 320))
+    d.arrow((460, 320), (510, 320), (510, 266))
+    d.arrow((530, 204), (530, 154))
+    d.text(538, 179, 'twice the side', 13, 'start', colour=SOFT)
+    d.arrow((310, 122), (450, 122), dashed=True)
+    d.arrow((310, 234), (450, 234), dashed=True)
+    d.lines(380, 178, ['skip connections:', 'details pass by here'], 13, colour=SOFT, leading=17)
+    d.box(300, 22, 160, 34, 'rule', 'timestep', bold=True)
+    d.text(472, 39, 'goes into every block', 13, 'start', colour=SOFT)
+    d.arrow((360, 56), (360, 76), (290, 76), (290, 92))
+    d.arrow((400, 56), (400, 76), (470, 76), (470, 92))
+    d.box(270, 396, 220, 34, 'text', 'encoder_hidden_states')
+    for path in (((380, 396), (380, 362)), ((270, 413), (190, 413), (190, 266)), ((490, 413), (570, 413), (570, 266))):
+        d.arrow(*path, colour=green, width=2.2)
+    d.lines(104, 380, ['the text enters', 'in the small levels'], 13, colour=green, leading=17)
+    return d
+
+
 def cross_attention():
     d = Diagram('Cross-attention',
                 'Three places of an image, the hat, the face and the sky, and the words of the prompt "a '
@@ -376,19 +419,19 @@ def lora():
 
 def run_state():
     d = Diagram("What a run's state is",
-                'A run is stopped after 12 steps and continues from a checkpoint. The checkpoint holds the '
+                'A run is stopped after 30 steps and continues from a checkpoint. The checkpoint holds the '
                 "trained weights, the optimizer's moments, averaged weights, and the step with schedule and "
                 'settings. Noise, timesteps, order and crops of images are not kept: they are a function of '
                 'seed and step.', 476)
     d.line((40, 50), (330, 50), width=3)
     d.arrow((430, 50), (722, 50), width=3, head=12)
-    for k in range(12): d.dot(52 + 24*k, 50, 4.5)
-    for k in range(11): d.dot(450 + 24*k, 50, 4.5)
-    d.text(40, 27, 'steps 0 to 11', 14, 'start')
-    d.text(714, 27, 'steps 12 to 23: as if never stopped', 14, 'end')
+    for k in range(30): d.dot(46 + 9.6*k, 50, 2.8)
+    for k in range(29): d.dot(440 + 9.6*k, 50, 2.8)
+    d.text(40, 27, 'steps 0 to 29', 14, 'start')
+    d.text(714, 27, 'steps 30 to 59: as if never stopped', 14, 'end')
     d.box(326, 32, 108, 38, 'rule', 'stopped', bold=True, radius=19)
     d.arrow((380, 70), (380, 98), (230, 98), (230, 116))
-    d.text(390, 92, 'checkpoint-12', 14, 'start', bold=True)
+    d.text(390, 92, 'checkpoint-30', 14, 'start', bold=True)
     d.box(24, 116, 412, 336, 'none')
     d.add('<rect x="24" y="116" width="412" height="336" rx="10" fill="#f1f2f3" stroke="#8b949e" stroke-width="1.5"/>')
     d.text(230, 136, 'kept: it cannot be computed again', 14, bold=True)
@@ -476,7 +519,8 @@ def noise_schedule():
     return d
 
 
-DIAGRAMS = (dreambooth, pipeline, training_step, guidance, cross_attention, lora, run_state, freezing, noise_schedule)
+DIAGRAMS = (
+    dreambooth, pipeline, training_step, guidance, unet, cross_attention, lora, run_state, freezing, noise_schedule)
 
 
 def main():
