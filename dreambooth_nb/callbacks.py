@@ -22,19 +22,20 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from .checkpointing import full_tensor, full_weights, load_checkpoint, optimizer_tensors
-from .checkpointing import save_checkpoint
+from .checkpointing import load_checkpoint, save_checkpoint
 from .core import image_grid
 from .diffusion import per_sample_loss
 from .errors import InputError
 from .families import networks, trainable_parts
 from .files import replacing_file
 from .history import LOSSES, write_table
+from .optimizer_state import optimizer_tensors
 from .pipeline import with_parts
 from .run_folder import mark_best, prune_checkpoints
 from .sampling import generate
 from .showing import Images, progress_bar
 from .trackers import log_image
+from .weight_files import full_tensor, full_weights
 
 # after our own modules, whose import of diffusers is a quiet one
 from diffusers import DiffusionPipeline

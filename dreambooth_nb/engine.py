@@ -25,7 +25,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
 from .callbacks import Checkpoints, EachRow, History, find_callback
-from .checkpointing import full_tensor
+from .weight_files import full_tensor
 from .config import TrainingConfig, lightning_precision, num_processes, uses_8bit
 from .core import bf16_in_hardware, default_device
 from .data import LatentData

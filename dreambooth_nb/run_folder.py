@@ -47,7 +47,7 @@ def write_facts(
     folder:str|Path,                        # of a checkpoint whose other files are all written
     step:int,                               # optimiser steps done
     state:dict,                             # what the run needs to go on, for JSON
-    optimizer_numbers:list[dict]|None=None, # as `dreambooth_nb.checkpointing.optimizer_numbers` returns them
+    optimizer_numbers:list[dict]|None=None, # as `dreambooth_nb.optimizer_state.optimizer_numbers` returns them
 )->None:
     "Write the last file of a checkpoint, which lists the others."
     facts = dict(step=step, state=state, optimizer_numbers=optimizer_numbers,

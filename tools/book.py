@@ -49,8 +49,6 @@ TOO_LONG = {    # lessons that still have to be shortened
     '05_subject',
     '06_prior',
     '07_freezing',
-    '08_checkpointing',
-    '09_training',
     '10_evaluation',
     '11_dreambench',
     '12_attention',
