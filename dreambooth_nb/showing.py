@@ -37,7 +37,7 @@ def progress_bar(
     return tqdm(total=total, desc=desc, initial=initial, disable=not shown or is_test())
 
 # %% ../nbs/00f_showing.ipynb #f2fbe3a9
-PAGE = 900      # width of a figure, pixels
+PAGE = 930      # width of a figure, pixels
 
 def _scale_for(image, columns):
     "Choose how much images are enlarged: a small one to about 200 pixels, and a row to the width of a page."

@@ -1,8 +1,9 @@
 """Write what all notebooks share, and check that they hang together: `python tools/book.py`.
 
-Written are the Colab badge (a notebook's first cell), the install cell, and the links at the end. Badge and install
-cell come from `repository = owner/name` in settings.ini. While it is empty there is no badge, and the cell only says
-how to get the package: its name on PyPI belongs to nobody, and whoever takes it would run code on readers' machines.
+Written are the Colab badge (a notebook's first cell), the install cell, and the links at the end; and the images of a
+notebook of more than 400 kB are stored with 256 colours, or 128. Badge and install cell come from `repository =
+owner/name` in settings.ini. While it is empty there is no badge, and the cell only says how to get the package: its
+name on PyPI belongs to nobody, and whoever takes it would run code on readers' machines.
 
 Then every notebook is checked: its question, its two exercises with folded solutions, its row in index.ipynb, an
 output, and no folder of a machine in one. A room, a letter after its number (`16a_settings`), has code and checks
@@ -11,6 +12,8 @@ of lower numbers, or of their own number without a circle, and nobody imports an
 Status 1 if something is wrong.
 """
 import ast
+import base64
+import io
 import re
 import sys
 from configparser import ConfigParser
@@ -18,6 +21,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from fastcore.nbio import mk_cell, nb2str, read_nb, write_nb
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'dreambooth_nb'
@@ -47,7 +51,6 @@ TOO_LONG = {    # lessons that still have to be shortened
     '03_diffusion',
     '04_guidance',
     '05_subject',
-    '06_prior',
     '07_freezing',
     '10_evaluation',
     '11_dreambench',
@@ -69,6 +72,10 @@ def settings():
     if repository and not re.fullmatch(r'[\w-]+/[\w.-]+', repository):
         sys.exit(f'settings.ini: repository = {repository}: must be owner/name as on GitHub, or nothing')
     return name, repository
+
+
+NOTEBOOK = 400_000  # characters of a notebook; in a larger one images are stored with fewer colours
+LARGE = 20_000      # if they have more bytes than this
 
 
 def number_of(path): return int(path.name[:2])
@@ -99,6 +106,31 @@ def furnish(notebook, name, package, repository):
     if repository:
         address = f'https://colab.research.google.com/github/{repository}/blob/main/nbs/{name}'
         notebook.cells.insert(0, mk_cell(f'{BADGE}({address})', 'markdown', id='colab-badge'))
+
+
+def save_space(notebook):
+    "Store the large images of a large notebook with fewer colours, in place; those with a palette stay as they are."
+    data_of = [output['data'] for cell in notebook.cells for output in cell.get('outputs', [])
+               if 'image/png' in output.get('data', {})]
+    if len(nb2str(notebook)) > NOTEBOOK:
+        for data in data_of: data.pop('image/jpeg', None)   # the same image once more
+    pngs = [base64.b64decode(''.join(data['image/png'])) for data in data_of]
+    for colours in (256, 128):
+        if len(nb2str(notebook)) <= NOTEBOOK: return
+        for data, png in zip(data_of, pngs):
+            if len(png) > LARGE and (small := with_palette(png, colours)):
+                data['image/png'] = base64.b64encode(small).decode()
+
+
+def with_palette(png, colours):
+    "Encode an image with the colours that suit it best; None if it has a palette already."
+    image = Image.open(io.BytesIO(png))
+    if image.mode == 'P': return None
+    image = image.convert('RGB')
+    half = image.resize((image.width//2, image.height//2), Image.Resampling.NEAREST)     # faster, and the same colours
+    palette = half.quantize(colours, kmeans=1, dither=Image.Dither.NONE)
+    image.quantize(palette=palette, dither=Image.Dither.NONE).save(file := io.BytesIO(), format='PNG', optimize=True)
+    return file.getvalue()
 
 
 def link(path, notebook):
@@ -293,6 +325,7 @@ def main():
     wrong = []
     for path, notebook in notebooks.items():
         furnish(notebook, path.name, package, repository)
+        save_space(notebook)
         lead_on(notebook, links_at_end(path, notebooks))
         if not is_room(path): test_solutions(notebook, path.name)
         if nb2str(notebook) != path.read_text(encoding='utf-8'): write_nb(notebook, path)
