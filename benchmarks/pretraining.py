@@ -2,6 +2,7 @@
 
     python benchmarks/pretraining.py --scratch SCRATCH                       # all that study.csv does not have yet
     python benchmarks/pretraining.py --scratch SCRATCH --variants v epsilon  # some; two processes may share SCRATCH
+    python benchmarks/pretraining.py --scratch SCRATCH --film                # images while it learns, pretraining.png
 
 One variant is trained for as many steps as fit into a budget of one thread's CPU time, is read by the judge, and learns
 subjects by DreamBooth. Stopped and started again, it goes on. README.md next to this file says what is measured;
@@ -12,6 +13,7 @@ import math
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +130,35 @@ def one_variant(name, data, fresh, judge, args):
                 psnr=round(psnr(vae, fresh), 2), guidance_scale=best,
                 **{k: round(v, 4) for k, v in by_scale[best].items()}, **learns(pipeline, judge))
 
+# ---- what it looks like while it learns
+
+FILM_STEPS, FILM_LENGTH = (0, 100, 300, 1000), 3000     # the length is the learning rate's; the film ends before
+FILM_PROMPTS = ('a photo of a red dog on the beach', 'a photo of a blue teapot on a rug',
+                'a photo of a yellow duck in the snow', 'a photo of a green robot in the city')
+
+class FilmEnds(Exception): "The last image has been made."
+
+def film(data, judge, folder, num_prompts, output):
+    "Train the shipped shape, and keep what it generates at some steps: an image per prompt, and the judge's reading."
+    rows = folder/'film.csv'
+    def look(step, pipeline):
+        if (str(step),) in finished(rows, 'step'): return
+        images = generate(pipeline, FILM_PROMPTS, guidance_scale=4., seed=0, progress=False)
+        image_grid(images, 1).save(folder/f'step-{step}.png')
+        found = score(pipeline, judge, num_prompts, progress=False)
+        append(rows, dict(step=step, **{name: round(value, 4) for name, value in found.items()}))
+        print(time.strftime('%H:%M:%S'), step, found, flush=True)
+    def watch(step, pipeline):
+        if step in FILM_STEPS: look(step, pipeline)
+        if step >= FILM_STEPS[-1]: raise FilmEnds
+    vae, latents = autoencoder('shipped', data, None, folder.parent)
+    if not (folder/'latents-0-of-1.pt').exists(): os.link(latents, folder/'latents-0-of-1.pt')
+    with suppress(FilmEnds): train_diffusion(data, vae, folder, FILM_LENGTH, BATCH, watch=watch)
+    look(12_000, load_pipeline())   # the shipped model: twice as many images in each of its steps
+    columns = [Image.open(folder/f'step-{step}.png') for step in (*FILM_STEPS, 12_000)]
+    image_grid(columns, len(columns)).save(output/'pretraining.png')
+    shutil.copy(rows, output/'pretraining.csv')
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--scratch', type=Path, required=True,
@@ -136,11 +167,16 @@ def main():
     parser.add_argument('--variants', nargs='+', default=[*VARIANTS], choices=[*VARIANTS])
     parser.add_argument('--budget', type=float, default=720,
                         help='seconds of one thread, for each of the two trainings')
+    parser.add_argument('--film', action='store_true',
+                        help='images while the shipped shape learns, instead of the study')
     parser.add_argument('--num_images', type=int, default=30_000, help='of the training set')
     parser.add_argument('--num_prompts', type=int, default=200, help='fresh captions whose images are read')
     args = parser.parse_args()
     torch.set_num_threads(1)
     data, judge = make_dataset(args.scratch/'data', args.num_images, seed=1), load_judge()
+    if args.film:
+        (folder := args.scratch/'film').mkdir(exist_ok=True)
+        return film(data, judge, folder, args.num_prompts, args.output.parent)
     fresh = np.load(make_dataset(args.scratch/'fresh', 300, seed=9, workers=1)/'images.npy')
     for name in args.variants:
         if (name,) in finished(args.output, 'variant'): continue

@@ -128,6 +128,7 @@ def fit(
     ema_decay:float=.999,               # of the averaged weights
     every:int=100,                      # steps between rows of the log
     save_every:int=500,                 # steps between saved states
+    watch:Callable[[int, nn.Module], None]|None=None, # called with the steps done, from 0 on, and the averaged model
 )->nn.Module: # a copy of the model with averaged weights
     "Train with AdamW; stopped and started again, it goes on where it was."
     (rank, _), folder = rank_and_world(), Path(folder)
@@ -137,6 +138,7 @@ def fit(
     parts = dict(model=model, average=average, optimizer=optimizer)
     first, seconds = _resume(folder, rank, **parts)
     started, totals = time.perf_counter() - seconds, {}
+    if watch and first == 0: watch(0, average)
     for step in range(first, steps):
         for group in optimizer.param_groups: group['lr'] = learning_rate*learning_rate_at(step, steps)
         losses = loss_at(step, rank)
@@ -149,6 +151,7 @@ def fit(
         totals = {name: totals.get(name, 0.) + value.item() for name, value in losses.items()}
         if rank: continue
         done, seconds = step + 1, time.perf_counter() - started
+        if watch: watch(done, average)
         if done % every == 0:
             means = {name: round(value/every, 5) for name, value in totals.items()}
             _log(folder/'log.csv', dict(step=done, seconds=round(seconds), **means))
@@ -397,6 +400,7 @@ def train_diffusion(
     prediction_type:str='v_prediction',     # or 'epsilon'
     snr_gamma:float|None=math.inf,          # of min-SNR weights: infinity is SNR/(SNR + 1) for v-prediction; None: ones
     snr_floor:float=.03,                    # the least that a noise level counts, with `snr_gamma`
+    watch:Callable[[int, StableDiffusionPipeline], None]|None=None, # called with the steps done, from 0 on
 )->StableDiffusionPipeline: # with averaged weights
     "Train UNet and text encoder together, from nothing."
     (rank, world), folder = rank_and_world(), Path(folder)
@@ -425,7 +429,8 @@ def train_diffusion(
         loss = per_sample_loss(model_pred, objective.target(latents, noise, timesteps))
         weights = objective.weights(timesteps)
         return dict(loss=(loss if weights is None else loss*weights.clamp(min=snr_floor)).mean())
-    average = fit(parts, loss_at, steps, folder, learning_rate)
+    seen = watch and (lambda step, average: watch(step, with_parts(pipeline, **average)))
+    average = fit(parts, loss_at, steps, folder, learning_rate, watch=seen)
     pipeline = with_parts(pipeline, **average)
     if rank == 0: save_pipeline(pipeline, folder/'pipeline', torch.float16)
     return pipeline

@@ -48,7 +48,7 @@ if 'IN_TEST' in os.environ: runpy.run_path('../tools/solutions.py')['run']('{}',
 LESSON = dict(cells=45, lines=250, width=100, first_image=10)   # before its exercises; code that a reader sees
 TOO_LONG = {    # lessons that still have to be shortened
     '01_toyland',
-    '03_diffusion',
+    '02_pipeline',
     '04_guidance',
     '05_subject',
     '07_freezing',
