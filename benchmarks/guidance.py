@@ -29,7 +29,7 @@ def open_unet(model, device):
 def prediction(unet, text, size, batch):
     "Return a function that predicts in either way."
     import torch
-    from dreambooth_nb.guidance import predict_noise
+    from dreambooth_nb.prediction import predict_noise
     generator = torch.Generator().manual_seed(0)
     def noise(*shape): return torch.randn(batch, *shape, generator=generator).to(unet.device)
     latents, cond, uncond = noise(4, size, size), dict(text=noise(*text)), dict(text=noise(*text))

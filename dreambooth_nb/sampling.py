@@ -29,7 +29,7 @@ from .core import bf16_in_hardware, to_images, torch_defaults
 from .errors import InputError, one_line
 from .diffusion import NOISE_SETTINGS
 from .families import denoiser_of, family_of, text_conditions
-from .guidance import predict_noise
+from .prediction import predict_noise
 from .showing import Images, progress_bar
 from .pipeline import DiffusionPipeline
 

@@ -49,13 +49,11 @@ LESSON = dict(cells=45, lines=250, width=100, first_image=10)   # before its exe
 TOO_LONG = {    # lessons that still have to be shortened
     '01_toyland',
     '02_pipeline',
-    '04_guidance',
     '05_subject',
     '07_freezing',
     '10_evaluation',
     '11_dreambench',
     '12_attention',
-    '13_generation',
     '14_export',
     '15_long_runs',
     '16_cli',
