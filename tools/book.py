@@ -47,9 +47,7 @@ import runpy
 if 'IN_TEST' in os.environ: runpy.run_path('../tools/solutions.py')['run']('{}', globals())'''
 LESSON = dict(cells=45, lines=250, width=100, first_image=10)   # before its exercises; code that a reader sees
 TOO_LONG = {    # lessons that still have to be shortened
-    '01_toyland',
     '02_pipeline',
-    '05_subject',
     '07_freezing',
     '10_evaluation',
     '11_dreambench',
