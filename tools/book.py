@@ -124,6 +124,10 @@ def with_palette(png, colours):
     image = image.convert('RGB')
     half = image.resize((image.width//2, image.height//2), Image.Resampling.NEAREST)     # faster, and the same colours
     palette = half.quantize(colours, kmeans=1, dither=Image.Dither.NONE)
+    reds, greens, blues = (palette.getpalette()[i::3] for i in range(3))
+    white = [min(colour) > 245 for colour in zip(reds, greens, blues)]      # of the page, which a mean would tint
+    palette.putpalette([255 if is_white else value for *colour, is_white in zip(reds, greens, blues, white)
+                        for value in colour])
     image.quantize(palette=palette, dither=Image.Dither.NONE).save(file := io.BytesIO(), format='PNG', optimize=True)
     return file.getvalue()
 
