@@ -6,6 +6,7 @@
     python benchmarks/dreambench.py --scratch SCRATCH --guidance    # the guidance sweep, dreambench-guidance.csv
     python benchmarks/dreambench.py --scratch SCRATCH --settings    # one setting at a time, dreambench-settings.csv
     python benchmarks/dreambench.py --scratch SCRATCH --unseen      # what pretraining never showed, -unseen.csv
+    python benchmarks/dreambench.py --scratch SCRATCH --sheet       # images of the runs, nbs/images/dreambench-....png
 
 The tables are in nbs/logs. One row per run, written when the run is done; started again, it goes on where it stopped.
 README.md next to this file says what is measured.
@@ -47,6 +48,10 @@ LORA_RATES = (5e-4, 1e-3, 2e-3)
 SETTINGS = {f'{name}={value:g}': {name: value} for name, values in SWEPT.items() for value in values} | {
     f'lora_learning_rate={rate:g}': dict(trainable='lora', learning_rate=rate) for rate in LORA_RATES}
 SCALES = (1, 1.5, 2, 3, 4, 5, 7.5, 10, 14)
+SHEET = 'drawn', 'before', 'prior', 'no_prior', 'unet', 'lora', '1_image'   # rows of a sheet of images
+SHEETS = {'teal_dog': (*SHEET, 'learning_rate=0.0004', 'guidance=1', 'guidance=4', 'guidance=14'),
+          'sky_teapot': SHEET}      # the rows with a guidance scale are of the default's model
+SHOWN = (0, 1, 2, 3, 9, 11, 18, 28, 31, 4, 5, 6, 7)     # columns of a sheet: which images of a row
 
 
 
@@ -157,6 +162,44 @@ def sweep_rows(base, judge, name, seed, count, each, scratch, done):
         yield dict(subject=name, guidance_scale=scale, seed=seed) | scores(judge, references, protocol, sets, each)
 
 
+# ---- images of the runs
+
+def sheet_rows(base, name, cases, seed, scratch, count=4):
+    "Yield for each case its images: the subject, its class, and one of each of the 25 prompts."
+    subject, look = Subject.toyland(name), SUBJECTS[name]
+    protocol = prompts(look.class_noun, look.pattern)
+    images_of = lambda pipeline, scale=GUIDANCE_SCALE: generated(
+        pipeline, subject, protocol, 100_000 + 1000*seed, count, 1, scale)
+    for case in cases:
+        file = scratch/'sheets'/f'{seed}-{name}-{case}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            if case == 'drawn': sets = rendered(name, protocol, random.Random(f'{name} {seed}'), count, 1)
+            elif case == 'before': sets = images_of(base)
+            elif case.startswith('guidance='):
+                sets = images_of(default_model(base, subject, seed, scratch), float(case.partition('=')[2]))
+            else:
+                pipeline = trained(base, subject, case, seed, scratch)
+                if case == 'prior': save_pipeline(pipeline, scratch/'models'/name)
+                sets = images_of(pipeline)
+            whole = sum(sets, [])
+            row = Image.new('RGB', (64*len(whole), 64))
+            for i, image in enumerate(whole): row.paste(image, (64*i, 0))
+            row.save(file)
+            print(time.strftime('%H:%M:%S'), name, case, flush=True)
+        yield Image.open(file)
+
+def sheet(args, subjects, base, shown):
+    "Write for each subject one image: a row for each case, a column for each prompt; without a gap between them."
+    for name in subjects:
+        rows = list(sheet_rows(base, name, args.cases or SHEETS[name], 0, args.scratch))
+        if args.cases: continue     # only some rows, for a later call
+        page = Image.new('RGB', (64*len(shown), 64*len(rows)))
+        for y, row in enumerate(rows):
+            for x, i in enumerate(shown): page.paste(row.crop((64*i, 0, 64*i + 64, 64)), (64*x, 64*y))
+        page.quantize(256, dither=Image.Dither.NONE).save(LOGS.parent/'images'/f'dreambench-{name}.png', optimize=True)
+
+
 # ---- the table
 
 def append(path, row):
@@ -203,10 +246,11 @@ def main():
                         help='settings of training, one at a time, instead of the runs')
     parser.add_argument('--unseen', action='store_true',
                         help='subjects against lookalikes without what pretraining never showed, instead of the runs')
+    parser.add_argument('--sheet', action='store_true', help='images of the runs with seed 0, instead of tables')
     parser.add_argument('--seeds', type=int, nargs='+', help='0 1 2; for the sweeps 0')
     parser.add_argument('--subjects', nargs='+', default=[*SUBJECTS], choices=[*SUBJECTS])
-    parser.add_argument('--cases', nargs='+', choices=[*CASES, *SETTINGS],
-                        help='all, or with --settings all of its settings')
+    parser.add_argument('--cases', nargs='+', choices=[*CASES, *SETTINGS, *SHEETS['teal_dog'][-3:]],
+                        help='all, or with --settings all of its settings; with --sheet its rows, kept in SCRATCH')
     parser.add_argument('--part', default='0/1', help='i/n: every n-th subject, from the i-th on')
     parser.add_argument('--num_images', type=int, default=16, help='of the subject, and of the class')
     parser.add_argument('--per_prompt', type=int, default=2, help='of each of the 25 prompts')
@@ -215,6 +259,7 @@ def main():
     subjects, base, judge = args.subjects[part::parts], load_pipeline(), load_judge()
     if args.guidance: return sweep(args, subjects, base, judge)
     if args.unseen: return unseen(args, subjects, base, judge)
+    if args.sheet: return sheet(args, [name for name in subjects if name in SHEETS], base, SHOWN)
     output = args.output or LOGS/('dreambench-settings.csv' if args.settings else 'dreambench.csv')
     shown = 'subject_fidelity', 'prompt_fidelity', 'pres', 'cpu_training', 'cpu_all'
     for seed in args.seeds or ([0] if args.settings else [0, 1, 2]):

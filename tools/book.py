@@ -49,7 +49,6 @@ LESSON = dict(cells=45, lines=250, width=100, first_image=10)   # before its exe
 TOO_LONG = {    # lessons that still have to be shortened
     '02_pipeline',
     '07_freezing',
-    '11_dreambench',
     '12_attention',
     '14_export',
     '15_long_runs',
