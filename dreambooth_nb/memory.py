@@ -26,10 +26,11 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .adapters import TRAINABLE, named_weights
 from .core import default_device
 from .errors import InputError
 from .families import FAMILIES, denoiser_of, family_of, networks, trainable_parts
-from .freezing import TRAINABLE, named_weights, select_trainable
+from .freezing import select_trainable
 from .pipeline import MODELS, CLIPTokenizer, DiffusionPipeline, with_parts
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -372,9 +373,8 @@ def _dry_run(model, settings, as_on_cuda):
 
 # %% ../nbs/07a_memory.ipynb #3b26e6cb
 _LADDER = (
-    dict(gradient_checkpointing=True), dict(mixed_precision='bf16'), dict(half_frozen=True),
-    dict(optimizer='adamw_8bit'), dict(trainable='unet'), dict(trainable='cross_attention'),
-    dict(trainable='lora'), dict(train_batch_size=1))
+    dict(gradient_checkpointing=True), dict(mixed_precision='bf16'), dict(optimizer='adamw_8bit'),
+    dict(trainable='unet'), dict(trainable='lora'), dict(train_batch_size=1), dict(half_frozen=True))
 
 @dataclass(frozen=True)
 class Forecast(Memory):

@@ -48,7 +48,6 @@ if 'IN_TEST' in os.environ: runpy.run_path('../tools/solutions.py')['run']('{}',
 LESSON = dict(cells=45, lines=250, width=100, first_image=10)   # before its exercises; code that a reader sees
 TOO_LONG = {    # lessons that still have to be shortened
     '02_pipeline',
-    '07_freezing',
     '12_attention',
     '14_export',
     '15_long_runs',
