@@ -28,7 +28,9 @@ from dreambooth_nb.evaluation import GUIDANCE_SCALE
 from dreambooth_nb.judge import load_judge
 from dreambooth_nb.sampling import generate
 from dreambooth_nb.opening import load_pipeline
-from dreambooth_nb.pretraining import encode_dataset, make_dataset, psnr, score, train_autoencoder, train_diffusion
+from dreambooth_nb.autoencoder import psnr, train_autoencoder
+from dreambooth_nb.denoiser import encode_dataset, score, train_diffusion
+from dreambooth_nb.fitting import make_dataset
 from dreambooth_nb.subject import Subject
 from dreambooth_nb.toyland import CLASSES, SUBJECTS
 from dreambooth_nb.training import train
@@ -132,7 +134,7 @@ def one_variant(name, data, fresh, judge, args):
 
 # ---- what it looks like while it learns
 
-FILM_STEPS, FILM_LENGTH = (0, 100, 300, 1000), 3000     # the length is the learning rate's; the film ends before
+FILM_STEPS, FILM_LENGTH = (0, 100, 300, 1000, 1500), 2250   # the film ends before the learning rate falls
 FILM_PROMPTS = ('a photo of a red dog on the beach', 'a photo of a blue teapot on a rug',
                 'a photo of a yellow duck in the snow', 'a photo of a green robot in the city')
 
@@ -144,7 +146,8 @@ def film(data, judge, folder, num_prompts, output):
     def look(step, pipeline):
         if (str(step),) in finished(rows, 'step'): return
         images = generate(pipeline, FILM_PROMPTS, guidance_scale=4., seed=0, progress=False)
-        image_grid(images, 1).save(folder/f'step-{step}.png')
+        column = np.concatenate([np.asarray(image) for image in images])
+        Image.fromarray(column).save(folder/f'step-{step}.png')
         found = score(pipeline, judge, num_prompts, progress=False)
         append(rows, dict(step=step, **{name: round(value, 4) for name, value in found.items()}))
         print(time.strftime('%H:%M:%S'), step, found, flush=True)
@@ -155,8 +158,8 @@ def film(data, judge, folder, num_prompts, output):
     if not (folder/'latents-0-of-1.pt').exists(): os.link(latents, folder/'latents-0-of-1.pt')
     with suppress(FilmEnds): train_diffusion(data, vae, folder, FILM_LENGTH, BATCH, watch=watch)
     look(12_000, load_pipeline())   # the shipped model: twice as many images in each of its steps
-    columns = [Image.open(folder/f'step-{step}.png') for step in (*FILM_STEPS, 12_000)]
-    image_grid(columns, len(columns)).save(output/'pretraining.png')
+    columns = [np.asarray(Image.open(folder/f'step-{step}.png')) for step in (*FILM_STEPS, 12_000)]
+    Image.fromarray(np.concatenate(columns, 1)).quantize(256).save(output/'pretraining.png', optimize=True)
     shutil.copy(rows, output/'pretraining.csv')
 
 def main():

@@ -47,12 +47,10 @@ import runpy
 if 'IN_TEST' in os.environ: runpy.run_path('../tools/solutions.py')['run']('{}', globals())'''
 LESSON = dict(cells=45, lines=250, width=100, first_image=10)   # before its exercises; code that a reader sees
 TOO_LONG = {    # lessons that still have to be shortened
-    '02_pipeline',
     '12_attention',
     '14_export',
     '15_long_runs',
     '16_cli',
-    '17_pretraining',
 }
 LINKS = ('Previous: ', 'Next: ', 'Lesson: ')     # what the line with the links begins with
 
