@@ -1,15 +1,16 @@
 """Write what all notebooks share, and check that they hang together: `python tools/book.py`.
 
-Written are the Colab badge (a notebook's first cell), the install cell, and the links at the end; and the images of a
-notebook of more than 400 kB are stored with 256 colours, or 128. Badge and install cell come from `repository =
-owner/name` in settings.ini. While it is empty there is no badge, and the cell only says how to get the package: its
-name on PyPI belongs to nobody, and whoever takes it would run code on readers' machines.
+Written are the Colab badge (a notebook's first cell), the install cell, the kernel, the folds over cells marked
+`#| hide`, a lesson's last cell, which tests its solutions, the links at the end, and the tables of index.ipynb; and
+the images of a notebook of more than 400 kB are stored with 256 colours, or 128. Badge and install cell come from
+`repository = owner/name` in settings.ini. While it is empty there is no badge, and the cell only says how to get the
+package: its name on PyPI belongs to nobody, and whoever takes it would run code on readers' machines.
 
-Then every notebook is checked: its question, its two exercises with folded solutions, its row in index.ipynb, an
-output, and no folder of a machine in one. A room, a letter after its number (`16a_settings`), has code and checks
-that a learner may skip: it needs no question and no exercises. And the layers: exported cells import from notebooks
-of lower numbers, or of their own number without a circle, and nobody imports another module's underscore names.
-Status 1 if something is wrong.
+Then every notebook is checked: its question, its two exercises with folded solutions, an output, and no folder of a
+machine in one. A lesson must be short (`LESSON`); a room, a letter after its number (`16a_settings`), has code and
+checks that a learner may skip: it needs no question and no exercises. And the layers: exported cells import from
+notebooks of lower numbers, or of their own number without a circle, and nobody imports another module's underscore
+names. Status 1 if something is wrong. `python tools/book.py --table` prints the sizes of the lessons instead.
 """
 import ast
 import base64
@@ -45,13 +46,8 @@ SOLUTIONS = '''#| hide
 import os
 import runpy
 if 'IN_TEST' in os.environ: runpy.run_path('../tools/solutions.py')['run']('{}', globals())'''
+PATH = 12       # the last lesson that a learner walks; those after it are about the tool
 LESSON = dict(cells=45, lines=250, width=100, first_image=10)   # before its exercises; code that a reader sees
-TOO_LONG = {    # lessons that still have to be shortened
-    '12_attention',
-    '14_export',
-    '15_long_runs',
-    '16_cli',
-}
 LINKS = ('Previous: ', 'Next: ', 'Lesson: ')     # what the line with the links begins with
 
 
@@ -169,21 +165,26 @@ def minutes(notebook):
     return max(1, round(size['words']/200 + size['lines']/20))
 
 
-def table_of(paths, notebooks, with_minutes):
-    "Write a table of notebooks: number and title, claim, and how long it takes to read."
+def table_of(paths, notebooks, head):
+    "Write a table of notebooks: number and title, claim, and how long a lesson is read."
     def claim(path): return re.search(r'^> (.*)', title_of(notebooks[path]), re.M)[1]
-    head = '| room | what is in it |\n|---|---|'
-    if with_minutes: head = '| lesson | what it is about | minutes |\n|---|---|---:|'
-    rows = [f'| {link(p, notebooks[p])} | {claim(p)} |' + f' {minutes(notebooks[p])} |'*with_minutes for p in paths]
+    rows = [f'| {link(p, notebooks[p])} | {claim(p)} |' for p in paths]
+    if 'minutes' in head:
+        times = [minutes(notebooks[p]) for p in paths]
+        rows = [f'{row} {time} |' for row, time in zip(rows, times)] + [f'| | together | {sum(times)} |']
     return '\n'.join([head, *rows])
 
 
 def list_in_index(index, notebooks):
-    "Put the tables of lessons and of rooms into index.ipynb, in place."
-    for word, is_listed in dict(lesson=lambda p: not is_room(p), room=is_room).items():
-        table = table_of([p for p in notebooks if is_listed(p)], notebooks, word == 'lesson')
+    "Put the tables of lessons and of rooms into index.ipynb, in place: each stands where its first line stands."
+    kinds = {'| lesson | what you see happen | minutes |': lambda p: not is_room(p) and number_of(p) <= PATH,
+             '| lesson | what the tool does | minutes |': lambda p: not is_room(p) and number_of(p) > PATH,
+             '| room | what is in it |': is_room}
+    for first, is_listed in kinds.items():
+        head = f'{first}\n|---|---|' + '---:|'*('minutes' in first)
+        table = table_of([p for p in notebooks if is_listed(p)], notebooks, head)
         for cell in index.cells:
-            old = re.search(rf'^\| {word} \|.*?(?=\n(?!\|)|\Z)', cell.source, flags=re.M | re.S)
+            old = re.search(rf'^{re.escape(first)}.*?(?=\n(?!\|)|\Z)', cell.source, flags=re.M | re.S)
             if old: cell.source = cell.source.replace(old[0], table)
 
 
@@ -242,8 +243,7 @@ def flaws(notebook, path):
     if not outputs: yield 'shows nothing: no cell has an output'
     for said in (said for output in outputs for said in texts_of(output)):
         if place := MACHINE.search(said): yield f'names a folder of a machine in an output: {place[0]}'
-    if not is_room(path): yield from missing_in_lesson(text)
-    if not is_room(path) and path.stem not in TOO_LONG: yield from size_flaws(notebook)
+    if not is_room(path): yield from [*missing_in_lesson(text), *size_flaws(notebook)]
     yield from dead_links(text, path)
 
 
