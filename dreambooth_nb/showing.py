@@ -49,7 +49,7 @@ def png_of(
 )->bytes: # as `_repr_png_` returns it
     "Encode an image as PNG."
     file = io.BytesIO()
-    image.save(file, format='PNG')
+    image.save(file, format='PNG', optimize=True)
     return file.getvalue()
 
 class Images(list):
