@@ -242,7 +242,7 @@ def training_step():
     d.text(514, 264, 'encoder_hidden_states', 13, colour=KINDS['text'][1])
     d.arrow((706, 130), (706, 340))
     d.text(698, 220, 'model_pred', 13, 'end', colour=SOFT)
-    d.box(330, 340, 140, 52, 'data', 'target', 'e.g. the noise', bold=True)
+    d.box(330, 340, 140, 52, 'data', 'target', 'noise or v (see 03)', bold=True)
     d.arrow((400, 116), (400, 340), dashed=True)
     d.text(408, 168, 'known, because', 13, 'start', colour=SOFT)
     d.text(408, 184, 'we added it', 13, 'start', colour=SOFT)
@@ -312,25 +312,25 @@ def unet():
     d.text(704, 76, 'model_pred', 14, bold=True)
     d.box(672, 90, 64, 64, 'data')
     d.text(704, 168, '4 × 16 × 16', 13, colour=SOFT)
-    for x, y, name, size, cross in ((150, 92, 'down_blocks[0]', '64 × 16 × 16', False),
-                                    (150, 204, 'down_blocks[1]', '128 × 8 × 8', True),
-                                    (300, 300, 'mid_block', '128 × 8 × 8', True),
-                                    (450, 204, 'up_blocks[0]', '128 × 8 × 8', True),
-                                    (450, 92, 'up_blocks[1]', '64 × 16 × 16', False)):
+    for x, y, name, size, cross in ((150, 92, 'down_blocks[0]', 'gives 64 × 8 × 8', False),
+                                    (150, 204, 'down_blocks[1]', 'gives 128 × 8 × 8', True),
+                                    (300, 300, 'mid_block', 'gives 128 × 8 × 8', True),
+                                    (450, 204, 'up_blocks[0]', 'gives 128 × 16 × 16', True),
+                                    (450, 92, 'up_blocks[1]', 'gives 64 × 16 × 16', False)):
         d.box(x, y, 160, 62, 'trained', name, size, *['with cross-attention']*cross)
     d.arrow((88, 122), (150, 122))
     d.arrow((610, 122), (672, 122))
     d.text(119, 110, 'conv_in', 13, colour=SOFT)
     d.text(640, 110, 'conv_out', 13, colour=SOFT)
     d.arrow((230, 154), (230, 204))
-    d.text(222, 179, 'half the side', 13, 'end', colour=SOFT)
+    d.text(222, 179, '8 × 8 from here', 13, 'end', colour=SOFT)
     d.arrow((250, 266), (250, 320), (300, 320))
     d.arrow((460, 320), (510, 320), (510, 266))
     d.arrow((530, 204), (530, 154))
-    d.text(538, 179, 'twice the side', 13, 'start', colour=SOFT)
+    d.text(538, 179, '16 × 16 from here', 13, 'start', colour=SOFT)
     d.arrow((310, 122), (450, 122), dashed=True)
     d.arrow((310, 234), (450, 234), dashed=True)
-    d.lines(380, 178, ['skip connections:', 'details pass by here'], 13, colour=SOFT, leading=17)
+    d.lines(380, 178, ['skip connections: details', 'go straight across'], 13, colour=SOFT, leading=17)
     d.box(300, 22, 160, 34, 'rule', 'timestep', bold=True)
     d.text(472, 39, 'goes into every block', 13, 'start', colour=SOFT)
     d.arrow((360, 56), (360, 76), (290, 76), (290, 92))
@@ -516,6 +516,8 @@ def noise_schedule():
     d.text(right - 6, 274, 'factor of the noise: √(1 − ᾱ)', 14, 'end', True, '#b23a00')
     d.text(left + 24, 393, 'noisy_latents = √ᾱ · latents + √(1 − ᾱ) · noise', 14, 'start')
     d.text(right, low + 36, 'timestep', 13, 'end', colour=SOFT)
+    d.text(xs[0], low + 36, 'The noise is added to latents; decoded, it looks like soft blobs.', 13, 'start',
+           colour=SOFT)
     return d
 
 
