@@ -4,7 +4,7 @@
 
 Three sets of five photos of the teal dog: in five places, always on the rug, and always on the rug with captions that
 say so. After a short training of each, images of 'a photo of sks dog', which names no place; the judge says where the
-dog is. Writes photos.csv, one row per image, and photos.png, the first six of each. Notebook 05 shows both.
+dog is. Writes photos.csv, one row per image, and photos.png, the first five of each. Notebook 05 shows both.
 """
 import argparse
 import csv
@@ -40,7 +40,7 @@ def main():
         run = train(subject, max_train_steps=args.steps, seed=args.seed, progress=False, watch=False)
         images = generate(run.pipeline, subject.instance_prompt, args.num_images, seed=args.seed, guidance_scale=4.,
                           num_inference_steps=20, progress=False)
-        shown[name] = images[:6]
+        shown[name] = images[:5]
         read = [answer['context'] for answer in judge.read(images)]
         rows += [(name, args.steps, args.seed + i, context) for i, context in enumerate(read)]
         print(f'{name}: {read.count("rug")} of {len(read)} on the rug', flush=True)
@@ -48,7 +48,7 @@ def main():
     with open(output.with_suffix('.csv'), 'w', newline='', encoding='utf-8') as f:
         csv.writer(f, lineterminator='\n').writerows([('photos', 'steps', 'seed', 'place'), *rows])
     images = [image for row in shown.values() for image in row]
-    image_grid(images, 6, list(shown), scale=2, text_size=14).quantize(256, kmeans=4).save(output.with_suffix('.png'))
+    image_grid(images, 5, list(shown), scale=2, text_size=14).quantize(256, kmeans=4).save(output.with_suffix('.png'))
 
 
 if __name__ == '__main__': main()
