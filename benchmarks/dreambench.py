@@ -29,7 +29,7 @@ from dreambooth_nb.judge import load_judge
 from dreambooth_nb.sampling import generate
 from dreambooth_nb.opening import load_pipeline
 from dreambooth_nb.saving import save_pipeline
-from dreambooth_nb.prior import class_images
+from dreambooth_nb.prior_images import class_images
 from dreambooth_nb.subject import Subject
 from dreambooth_nb.drawing import render
 from dreambooth_nb.toyland import SUBJECTS, place, sample_look, subject_scenes

@@ -19,7 +19,7 @@ from dreambooth_nb.evaluation import GUIDANCE_SCALE, measure
 from dreambooth_nb.judge import load_judge
 from dreambooth_nb.memory import forecast_memory
 from dreambooth_nb.opening import load_pipeline
-from dreambooth_nb.prior import class_images
+from dreambooth_nb.prior_images import class_images
 from dreambooth_nb.sampling import generate
 from dreambooth_nb.subject import Subject
 from dreambooth_nb.toyland import SUBJECTS, subject_scenes

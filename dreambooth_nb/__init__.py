@@ -7,7 +7,7 @@ from importlib import import_module
 _MODULES = {  # public name -> the module that defines it
     'Subject': 'subject', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'render': 'drawing',
     'load_pipeline': 'opening', 'save_pipeline': 'saving',
-    'find_identifiers': 'identifiers', 'class_images': 'prior', 'forecast_memory': 'memory',
+    'find_identifiers': 'identifiers', 'class_images': 'prior_images', 'forecast_memory': 'memory',
     'TrainingConfig': 'config', 'train': 'training', 'run_training': 'training', 'plot_history': 'history',
     'generate': 'sampling', 'Sampling': 'sampling', 'generate_to': 'generation', 'Job': 'generation',
     'image_to_image': 'generation', 'latent_walk': 'generation', 'describe': 'describe',

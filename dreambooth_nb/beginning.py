@@ -33,7 +33,7 @@ from diffusers import DiffusionPipeline
 # %% ../nbs/09d_beginning.ipynb #922a651a
 def default_learning_rate(
     denoiser:nn.Module,     # to be trained
-    trainable:str='unet',   # a key of `dreambooth_nb.freezing.TRAINABLE`
+    trainable:str='unet',   # a key of `dreambooth_nb.adapters.TRAINABLE`
 )->float: # of AdamW
     "Return diffusers' rates for Stable Diffusion's sizes; a small denoiser takes larger steps, and so do few weights."
     small = sum(p.numel() for p in denoiser.parameters()) < 50e6

@@ -23,7 +23,7 @@ from .diffusion import offset_noise
 from .families import family_of, fingerprint, networks
 from .objectives import Objective, objective_of
 from .photos import crop_position, prepare, random_view, views
-from .prior import class_images
+from .prior_images import class_images
 from .subject import Subject
 
 # after our own modules, whose import of diffusers is a quiet one

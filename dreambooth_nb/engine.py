@@ -42,7 +42,7 @@ def training_precision(
 
 # %% ../nbs/09c_engine.ipynb #fc324935
 def make_optimizer(
-    groups:list[dict],      # from `dreambooth_nb.freezing.parameter_groups`
+    groups:list[dict],      # from `dreambooth_nb.adapters.parameter_groups`
     config:TrainingConfig,  # betas, decay, epsilon; 8 bits or not
     device:torch.device,    # of the parameters
 )->torch.optim.Optimizer:

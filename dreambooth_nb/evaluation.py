@@ -26,7 +26,7 @@ from .files import replacing_file, writable_folder
 from .judge import Judge, load_judge, toyland_panel
 from .measures import Embedder, Lpips, Panel, photo_panel, summarise_scores
 from .opening import load_pipeline, model_name
-from .prior import class_images
+from .prior_images import class_images
 from .protocol import Prompt, prompts
 from .reopening import config_of, open_model
 from .report import Report, demo_figure, figure_image, report_page, report_sheet, summary

@@ -18,7 +18,7 @@ from .core import default_device
 from .errors import InputError
 from .families import denoiser_of, fingerprint, trainable_parts
 from .files import replacing_file, usable_path, writable_folder
-from .freezing import TokenRows, merge_trained
+from .adapters import TokenRows, merge_trained
 from .lora_files import adapter_layers, has_adapters, load_lora, lora_tensors, read_lora
 from .opening import load_pipeline
 from .original import write_single_file

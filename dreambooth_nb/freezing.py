@@ -12,10 +12,6 @@ from .adapters import choose_weights, named_weights
 from .families import networks
 from .pipeline import DiffusionPipeline
 
-# the room's other names are found here, too
-from .adapters import (
-    TRAINABLE, TokenRows, attach_lora, merge_trained, parameter_groups)  # noqa: F401
-
 # %% ../nbs/07_freezing.ipynb #fe9d4aed
 def select_trainable(
     pipeline:DiffusionPipeline,             # changed in place: requires_grad, train/eval, adapters

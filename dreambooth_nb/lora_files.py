@@ -18,7 +18,7 @@ from torch import Tensor
 from .errors import InputError
 from .families import STABLE_DIFFUSION, family_of, fingerprint, trainable_parts
 from .files import usable_path
-from .freezing import attach_lora
+from .adapters import attach_lora
 from .pipeline import DiffusionPipeline
 from .tensor_files import read_pickle, read_safetensors
 
@@ -212,7 +212,7 @@ def load_lora(
     path:str|Path,              # as `read_lora`
     scale:float=1.,             # strength; 0 is the base, 1 the LoRA as trained
     allow_pickle:bool=False,    # read .pt, .bin too, their tensors alone
-)->DiffusionPipeline: # the same; `dreambooth_nb.freezing.merge_trained` writes the adapters into the weights
+)->DiffusionPipeline: # the same; `dreambooth_nb.adapters.merge_trained` writes the adapters into the weights
     "Put a LoRA file onto the model that it was made for."
     if has_adapters(pipeline):
         raise InputError('pipeline: has adapters already; call merge_trained(pipeline) first, or load it again')

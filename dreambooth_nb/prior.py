@@ -11,8 +11,6 @@ from torch import Tensor
 
 from .diffusion import per_sample_loss
 from .errors import InputError
-# so that one module has both: the loss, and the images that it is about
-from .prior_images import class_images as class_images
 
 # %% ../nbs/06_prior.ipynb #438f7009
 def prior_preservation_loss(

@@ -16,7 +16,8 @@ from .config import TrainingConfig, load_config, make_config, subject_settings, 
 from .errors import InputError
 from .families import fingerprint, networks
 from .files import usable_path
-from .freezing import merge_trained, select_trainable
+from .adapters import merge_trained
+from .freezing import select_trainable
 from .opening import load_pipeline, usable_device
 from .pipeline import DiffusionPipeline, check_dtype
 from .run_folder import checkpoint_facts

@@ -38,7 +38,8 @@ from .engine import shard_model, unshard_model
 from .errors import InputError
 from .families import denoiser_of, family_of, trainable_parts
 from .files import replacing_file, writable_folder
-from .freezing import merge_trained, parameter_groups, select_trainable
+from .adapters import merge_trained, parameter_groups
+from .freezing import select_trainable
 from .history import LOSSES, rows_before, scores_before
 from .memory import set_gradient_checkpointing
 from .objectives import objective_of

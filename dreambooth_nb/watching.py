@@ -31,10 +31,12 @@ class Watch(EachStep, EachRow):
     ):
         if isinstance(prompts, str): raise InputError(f'prompts={prompts!r}: give a list of prompts')
         self.prompts, self.steps, self.num_images, self.settings = prompts, steps, num_images, settings
-        self.film, self.live = None, Live()
+        self.film = None
 
     def on_train_start(self, trainer, module):
-        if self.steps is None: self.steps = spread_steps(module.config.max_train_steps)
+        last = module.config.max_train_steps
+        self.chosen = spread_steps(last) if self.steps is None else self.steps
+        self.live = Live()      # a display of its own for each run
         self.film = Film(self.prompts or _own_prompts(trainer.datamodule.subjects))
         self.look(trainer, module, module.step)
 
@@ -43,7 +45,7 @@ class Watch(EachStep, EachRow):
     def look(self, trainer, module, step):
         "Generate images if it is time, and show them."
         is_seen = trainer.is_global_zero and not module.is_sharded
-        if step not in self.steps or not is_seen: return
+        if step not in self.chosen or not is_seen: return
         average = find_callback(trainer.callbacks, Average)
         with average.in_place() if average else nullcontext():
             self.film.add(step, generate_now(module, self.film.prompts, self.num_images, **self.settings))

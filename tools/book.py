@@ -48,6 +48,8 @@ import runpy
 if 'IN_TEST' in os.environ: runpy.run_path('../tools/solutions.py')['run']('{}', globals())'''
 PATH = 12       # the last lesson that a learner walks; those after it are about the tool
 LESSON = dict(cells=45, lines=250, width=100, first_image=10)   # before its exercises; code that a reader sees
+NOTEBOOK = 400_000  # characters of a notebook; in a larger one images are stored with fewer colours
+LARGE = 20_000      # if they have more bytes than this
 LINKS = ('Previous: ', 'Next: ', 'Lesson: ')     # what the line with the links begins with
 
 
@@ -59,10 +61,6 @@ def settings():
     if repository and not re.fullmatch(r'[\w-]+/[\w.-]+', repository):
         sys.exit(f'settings.ini: repository = {repository}: must be owner/name as on GitHub, or nothing')
     return name, repository
-
-
-NOTEBOOK = 400_000  # characters of a notebook; in a larger one images are stored with fewer colours
-LARGE = 20_000      # if they have more bytes than this
 
 
 def number_of(path): return int(path.name[:2])
@@ -241,6 +239,7 @@ def flaws(notebook, path):
     if '## What we learned' not in text: yield "has no section 'What we learned'"
     outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]
     if not outputs: yield 'shows nothing: no cell has an output'
+    if (size := len(nb2str(notebook))) > NOTEBOOK: yield f'has {size:,} characters, {NOTEBOOK:,} at most'
     for said in (said for output in outputs for said in texts_of(output)):
         if place := MACHINE.search(said): yield f'names a folder of a machine in an output: {place[0]}'
     if not is_room(path): yield from [*missing_in_lesson(text), *size_flaws(notebook)]
