@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import warnings
 from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -183,16 +184,20 @@ def _build(kind, config):
     known = inspect.signature(kind.__init__).parameters
     return kind(**{name: value for name, value in config.items() if name in known})
 
+@lru_cache(maxsize=32)
+def _shapes_of(part, kind, try_part, tensor_name, config):
+    "Build a part from its configuration, as JSON, without memory for weights, try it, and list its tensors."
+    with torch.device('meta'): try_part(part, model := _build(kind, json.loads(config)))
+    return {tensor_name(part, name): tuple(t.shape) for name, t in model.state_dict().items()}
+
 def _shapes(config, part, given, family):
-    "List the tensors that a part's configuration asks for; the part is built without memory for them."
+    "List the tensors that a part's configuration asks for; this is worked out once in a process."
     kind = family.parts[part]
-    try:
-        with torch.device('meta'): family.try_part(part, model := _build(kind, config))
+    try: return _shapes_of(part, kind, family.try_part, family.tensor_name, json.dumps(config, sort_keys=True))
     except Exception as e:
         raise InputError(
             f'model={given}: {part}/config.json does not describe a {kind.__name__} ({first_line(e)}); '
             'copy the folder again') from None
-    return {family.tensor_name(part, name): tuple(t.shape) for name, t in model.state_dict().items()}
 
 def _read_part_config(folder, part, given):
     "Read the table in a part's config.json."
