@@ -28,8 +28,10 @@ from .callbacks import Checkpoints, EachRow, History, find_callback
 from .weight_files import full_tensor
 from .config import TrainingConfig, lightning_precision, num_processes, uses_8bit
 from .core import bf16_in_hardware, default_device
+from .cores import working_together
 from .data import LatentData
 from .errors import InputError
+from .families import denoiser_of
 from .signals import handling_signals
 
 # %% ../nbs/09c_engine.ipynb #330f5d93
@@ -187,6 +189,10 @@ def _matmul_precision(config)->Iterator[None]:
         yield
     finally: torch.set_float32_matmul_precision(before)
 
+def _num_parts(trainer, config):
+    "Choose how many parts of a batch are computed at once: one where they would share random numbers or processes."
+    return 1 if trainer.world_size > 1 or config.lora_dropout or config.torch_compile else None
+
 def run_trainer(
     trainer:L.Trainer,          # from `make_trainer`, with a `History` among its callbacks
     module:L.LightningModule,   # a `DreamBooth`, trained in place
@@ -194,7 +200,8 @@ def run_trainer(
 )->History:
     "Run the training steps."
     saving = find_callback(trainer.callbacks, Checkpoints)
-    with quiet_lightning(), graceful_shutdown(saving and saving.interrupted), _matmul_precision(module.config):
+    team = working_together(denoiser_of(module.pipeline), _num_parts(trainer, module.config))
+    with team, quiet_lightning(), graceful_shutdown(saving and saving.interrupted), _matmul_precision(module.config):
         try: trainer.fit(module, datamodule=data)
         except SystemExit as stop:  # Lightning's answer to SIGTERM and to Ctrl-C
             if not saving:

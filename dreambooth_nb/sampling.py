@@ -15,6 +15,7 @@ import numbers
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .core import bf16_in_hardware, to_images, torch_defaults
+from .cores import predict_in_parts, working_together
 from .errors import InputError, one_line
 from .diffusion import NOISE_SETTINGS
 from .families import denoiser_of, family_of, text_conditions
@@ -296,7 +298,7 @@ def predictor(
     bf16 = fast or precision == 'bf16'
     def predict(latents, timestep, conditions):
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
-            return family.predict(denoiser, latents.to(dtype), timestep, conditions)
+            return predict_in_parts(partial(family.predict, denoiser), latents.to(dtype), timestep, conditions)
     return predict
 
 # %% ../nbs/04a_sampling.ipynb #55e8aa8d
@@ -372,11 +374,12 @@ def _sample(pipeline, sampling, start, parts, progress):
     with progress_bar(len(parts)*sampling.num_inference_steps, 'generating', progress) as bar:
         for part in parts:
             scheduler = make_scheduler(pipeline, sampling.scheduler, sampling.num_inference_steps)
-            with inference_mode(pipeline):
+            with inference_mode(pipeline), working_together(denoiser_of(pipeline)) as team:
                 begin = _add_view(pipeline, sampling, start(part, scheduler))
                 bar.total = len(parts)*(len(scheduler.timesteps) - begin.first_step)
                 latents = denoise(predict, scheduler, begin, sampling, on_step=lambda *_: bar.update())
-                images = to_images(family_of(pipeline).decode(pipeline, latents))
+                decoded = team.map(partial(family_of(pipeline).decode, pipeline), latents.chunk(team.parts))
+                images = to_images(torch.cat(decoded))
             yield images
 
 def sample_batches(

@@ -32,6 +32,7 @@ from .card import model_card
 from .checks import check_config
 from .config import TrainingConfig, make_config, make_subjects, save_config
 from .core import default_device, seed_for, torch_defaults
+from .cores import AttentionInFloat32, predict_in_parts
 from .data import DreamBoothData, LatentData
 from .engine import check_devices, make_optimizer, make_trainer, quiet_lightning, run_trainer
 from .engine import shard_model, unshard_model
@@ -137,10 +138,20 @@ def prediction(self:DreamBooth,
     "Noise the latents, predict, and say what should have been predicted."
     latents, noise, timesteps = self.data.latents(batch), batch['noise'], batch['timesteps']
     noisy_latents = self.objective.add_noise(latents, noise, timesteps)
-    conditions = self.text_conditions(batch['prompt']) | self.data.view_conditions(batch)
     predict = self.predict if compiled else partial(self.family.predict, denoiser_of(self.pipeline))
-    model_pred = predict(noisy_latents, timesteps, conditions)
+    attention, learning = self._attention(), [p for p in denoiser_of(self.pipeline).parameters() if p.requires_grad]
+    def predict_part(*inputs):
+        with attention(): return predict(*inputs)
+    with attention(): conditions = self.text_conditions(batch['prompt']) | self.data.view_conditions(batch)
+    model_pred = predict_in_parts(predict_part, noisy_latents, timesteps, conditions, learning)
     return model_pred, self.objective.target(latents, noise, timesteps)
+
+@patch
+def _attention(self:DreamBooth):
+    "Choose how attention is computed: on a CPU not in half precision. Layers that run twice must do the same twice."
+    is_fast = self.device.type != 'cpu' or not torch.is_autocast_enabled('cpu')
+    if is_fast or self.config.gradient_checkpointing or self.config.torch_compile: return nullcontext
+    return AttentionInFloat32
 
 @patch
 def losses(self:DreamBooth,
