@@ -1091,6 +1091,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'dreambooth_nb.photos._unreadable': ('photos.html#_unreadable', 'dreambooth_nb/photos.py'),
                                       'dreambooth_nb.photos._warn': ('photos.html#_warn', 'dreambooth_nb/photos.py'),
                                       'dreambooth_nb.photos._without_alpha': ('photos.html#_without_alpha', 'dreambooth_nb/photos.py'),
+                                      'dreambooth_nb.photos.check_sizes': ('photos.html#check_sizes', 'dreambooth_nb/photos.py'),
                                       'dreambooth_nb.photos.crop_position': ('photos.html#crop_position', 'dreambooth_nb/photos.py'),
                                       'dreambooth_nb.photos.fit': ('photos.html#fit', 'dreambooth_nb/photos.py'),
                                       'dreambooth_nb.photos.load_photo': ('photos.html#load_photo', 'dreambooth_nb/photos.py'),

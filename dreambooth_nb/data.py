@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .config import TrainingConfig, subject_settings
-from .core import generator_for
+from .core import generator_for, to_tensor
 from .diffusion import offset_noise
 from .families import family_of, fingerprint, networks
 from .objectives import Objective, objective_of
-from .photos import crop_position, prepare, random_view, views
+from .photos import check_sizes, crop_position, fit, prepare, random_view, views
 from .prior_images import class_images
 from .subject import Subject
 
@@ -259,10 +259,15 @@ def _class_folders(subjects, config, output_dir):
 # %% ../nbs/09a_data.ipynb #a0685951
 @patch
 def _encode(self:DreamBoothData, images, chosen=None):
-    "Encode images: their latents, and how they were cut."
-    latents = self.family.latent_distribution(self.pipeline, prepare(images, self.resolution, chosen))
-    views = [_image_view(image, self.resolution, *view) for image, view in zip(images, chosen or [()]*len(images))]
-    return latents, torch.stack(views)
+    "Encode images a few at a time, since pixels take far more memory than latents; tell how they were cut."
+    check_sizes(images, self.resolution)
+    cuts = list(zip(images, chosen or [()]*len(images)))
+    def encode(few):
+        pixels = to_tensor([fit(image, self.resolution, *view) for image, view in few])
+        return self.family.latent_distribution(self.pipeline, pixels)
+    means, deviations = zip(*(encode(cuts[i:i + 16]) for i in range(0, len(cuts) or 1, 16)))
+    views = [_image_view(image, self.resolution, *view) for image, view in cuts]
+    return (torch.cat(means), torch.cat(deviations)), torch.stack(views)
 
 @patch
 def _add_instance(self:DreamBoothData, subject):

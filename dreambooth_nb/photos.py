@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'CAPTION_ENDINGS', 'to_rgb', 'Photo', 'load_photo', 'load_photos', 'some_of', 'crop_position', 'fit',
-           'prepare', 'random_view', 'views']
+           'check_sizes', 'prepare', 'random_view', 'views']
 
 # %% ../nbs/05b_photos.ipynb #7868a06f
 import re
@@ -271,6 +271,19 @@ def fit(
     square = image.crop((left, top, left + resolution, top + resolution))
     return ImageOps.mirror(square) if flip else square
 
+def check_sizes(
+    images:list[Image.Image],   # to be brought to the resolution
+    resolution:int,             # side of the square that the model is trained on
+)->None:
+    "Refuse a resolution that no model has, and warn of images that are smaller."
+    if not isinstance(resolution, int) or resolution < 8 or resolution % 8:
+        raise InputError(f'resolution={resolution}: must be a multiple of 8; '
+                         'give 64 for the embedded model, 512 for Stable Diffusion 1.x')
+    small = sum(min(image.size) < resolution for image in images)
+    if small:
+        warnings.warn(f'resolution={resolution}: {small} of {len(images)} images are smaller and are enlarged, '
+                      'which blurs them', stacklevel=3)
+
 def prepare(
     images:list[Image.Image],   # RGB, of any sizes
     resolution:int,             # side of the square that the model is trained on, a multiple of 8
@@ -278,13 +291,7 @@ def prepare(
     views:list[tuple[tuple[float, float], bool]]|None=None,
 )->Tensor: # (b,3,resolution,resolution), -1 to 1
     "Bring images to a model's size and number range."
-    if not isinstance(resolution, int) or resolution < 8 or resolution % 8:
-        raise InputError(f'resolution={resolution}: must be a multiple of 8; '
-                         'give 64 for the embedded model, 512 for Stable Diffusion 1.x')
-    small = sum(min(image.size) < resolution for image in images)
-    if small:
-        warnings.warn(f'resolution={resolution}: {small} of {len(images)} images are smaller and are enlarged, '
-                      'which blurs them', stacklevel=2)
+    check_sizes(images, resolution)
     views = views or [()]*len(images)
     return to_tensor([fit(image, resolution, *view) for image, view in zip(images, views, strict=True)])
 
