@@ -337,6 +337,8 @@ def evaluate(
     return report
 
 # %% ../nbs/10e_evaluating.ipynb #f7900ba0
+_RECIPE = dict(max_train_steps=300, learning_rate=3e-4, lr_scheduler='cosine')   # see benchmarks/recipe.py
+
 def demo(
     output_dir:str|Path='dreambooth-demo',  # for demo.png and report.json
     subject:str='teal_dog',                 # a bundled subject
@@ -348,7 +350,7 @@ def demo(
     started, folder = time.perf_counter(), writable_folder(output_dir, 'output_dir')
     learned, base, judge = Subject.toyland(subject), load_pipeline(), load_judge()
     prior = class_images(base, learned.class_prompt, seed=seed, guidance_scale=GUIDANCE_SCALE, progress=progress)
-    settings = dict(model=base, seed=seed, progress=progress) | settings
+    settings = dict(model=base, seed=seed, progress=progress, **_RECIPE) | settings
     pipelines = dict(
         base=base,
         without_prior=train(learned, with_prior_preservation=False, **settings).pipeline,

@@ -8,6 +8,7 @@ __all__ = ['imports_of', 'forget_notebooks', 'prepare_tests']
 # %% ../nbs/00g_testing.ipynb #7898c4a5
 import ast
 import gc
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import wraps
@@ -44,5 +45,6 @@ def prepare_tests(
     "Import what notebooks import, and exempt it from the search for garbage: for processes that are forked from here."
     for cell in cells:
         with suppress(ImportError): exec(compile(imports_of(cell.source), 'imports of a cell', 'exec'), {})
+    if torch := sys.modules.get('torch'): torch.set_num_threads(1)  # each notebook has a core of its own
     forget_notebooks()
     _freeze()
