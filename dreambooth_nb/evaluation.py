@@ -20,8 +20,10 @@ from PIL import Image
 from torch import Tensor
 
 from .config import make_subjects, subject_phrase
+from .cores import working_together
 from .drawing import render
 from .errors import InputError
+from .families import denoiser_of
 from .files import replacing_file, writable_folder
 from .judge import Judge, load_judge, toyland_panel
 from .measures import Embedder, Lpips, Panel, photo_panel, summarise_scores
@@ -337,7 +339,28 @@ def evaluate(
     return report
 
 # %% ../nbs/10e_evaluating.ipynb #f7900ba0
-_RECIPE = dict(max_train_steps=300, learning_rate=3e-4, lr_scheduler='cosine')   # see benchmarks/recipe.py
+# as good as `train`'s defaults, and sooner: see benchmarks/recipe.py
+_RECIPE, _CLASS_STEPS = dict(max_train_steps=300, learning_rate=3e-4, lr_scheduler='cosine'), 15
+
+def _with_and_without(learned, base, seed, progress, settings):
+    "Train without class images and with them; return both models, and the one before."
+    settings = dict(model=base, seed=seed, progress=progress, **_RECIPE) | settings
+    prior = class_images(base, learned.class_prompt, seed=seed, guidance_scale=GUIDANCE_SCALE,
+                         num_inference_steps=_CLASS_STEPS, progress=progress)
+    return dict(
+        base=base,
+        without_prior=train(learned, with_prior_preservation=False, **settings).pipeline,
+        with_prior=train(learned, prior=prior, **settings).pipeline)
+
+def _measure_each(pipelines, learned, progress):
+    "Measure several models in the same way."
+    found, how = {}, dict(subject=learned, judge=load_judge(), references=_references_of(learned), progress=False,
+                          guidance_scale=GUIDANCE_SCALE, precision='auto')
+    with progress_bar(len(pipelines), 'generating with each model', progress) as bar:
+        for name, pipeline in pipelines.items():
+            found[name] = measure(pipeline, **how)
+            bar.update()
+    return found
 
 def demo(
     output_dir:str|Path='dreambooth-demo',  # for demo.png and report.json
@@ -348,20 +371,9 @@ def demo(
 )->Report: # a dict; a notebook shows it as a table with the figure
     "Teach the embedded model a bundled subject, with and without prior preservation, and compare."
     started, folder = time.perf_counter(), writable_folder(output_dir, 'output_dir')
-    learned, base, judge = Subject.toyland(subject), load_pipeline(), load_judge()
-    prior = class_images(base, learned.class_prompt, seed=seed, guidance_scale=GUIDANCE_SCALE, progress=progress)
-    settings = dict(model=base, seed=seed, progress=progress, **_RECIPE) | settings
-    pipelines = dict(
-        base=base,
-        without_prior=train(learned, with_prior_preservation=False, **settings).pipeline,
-        with_prior=train(learned, prior=prior, **settings).pipeline)
-    measured = partial(measure, subject=learned, judge=judge, references=_references_of(learned), progress=False,
-                       guidance_scale=GUIDANCE_SCALE, precision='auto')
-    found = {}
-    with progress_bar(len(pipelines), 'generating with each model', progress) as bar:
-        for name, pipeline in pipelines.items():
-            found[name] = measured(pipeline)
-            bar.update()
+    learned, base = Subject.toyland(subject), load_pipeline()
+    with working_together(denoiser_of(base)):
+        found = _measure_each(_with_and_without(learned, base, seed, progress, settings), learned, progress)
     report = Report(subject=subject, seed=seed, **{name: m.scores for name, m in found.items()},
                   seconds=round(time.perf_counter() - started, 1), versions=_versions('lightning'))
     figure = demo_figure(learned, found, summary(report))
