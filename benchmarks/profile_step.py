@@ -40,7 +40,7 @@ KINDS = {
     'matrix products, forward': '^(aten|mkldnn)::_?(linear|matmul|addmm|mm|bmm|baddbmm|linear_pointwise)$',
     'norms and activations': '(?i)group_?norm|layer_?norm|silu|gelu|dropout|softmax',
     'casts': '^aten::(to|_to_copy)$|ToCopyBackward',    # autocast's, above all
-    'other operations': '^aten::|Backward|AccumulateGrad'}
+    'other operations': r'^aten::|Backward\d+$|AccumulateGrad'}  # a Backward without number is Python's
 REST = 'Python and waiting'
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/scaling.py            # into nbs/logs/scaling.csv and nbs/images/scaling.png; a quarter of an hour
     python benchmarks/scaling.py --plot     # the figure alone, from the table
+    python benchmarks/scaling.py --clock    # on an idle machine
 
 One thread per process. What grows is varied alone: the rest stays at the smallest value. README.md next to this file
 says what should be flat.
@@ -26,15 +27,15 @@ COLUMNS = 'axis', 'value', 'round', 'seconds', 'cpu_seconds', 'to_first_step', '
 
 # ---- measuring
 
-def draw(job:dict)->dict: # seconds per number of images
+def draw(job:dict)->dict: # number of images -> seconds and CPU seconds
     "Let the embedded model draw class images, as before a training."
     from dreambooth_nb import load_pipeline
     from dreambooth_nb.prior_images import class_images
     pipeline, found = load_pipeline('toyland', device='cpu'), {}
     for count in job['counts']:
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         class_images(pipeline, 'a photo of a dog', count, progress=False)
-        found[count] = time.perf_counter() - start
+        found[count] = dict(seconds=time.perf_counter() - start[0], cpu_seconds=time.process_time() - start[1])
     return found
 
 def measure_one(size:dict, steps:int)->dict: # of `contestants.measure`
@@ -50,12 +51,13 @@ def measure_one(size:dict, steps:int)->dict: # of `contestants.measure`
 def rows_of(axes:dict, counts:tuple, steps:int, rounds:int):
     "Measure all sizes round by round, so that a busy spell meets all of them; yield a row for each."
     for number in range(rounds):
+        smallest = measure_one(BASE, steps)     # is a point of every axis
         for axis, values in axes.items():
             for value in values:
-                found = measure_one(BASE | {axis: value}, steps)
+                found = smallest if value == BASE[axis] else measure_one(BASE | {axis: value}, steps)
                 yield dict(axis=axis, value=value, round=number) | {key: found[key] for key in COLUMNS[3:]}
-        for value, seconds in child('scaling:draw', threads=1, counts=counts).items():
-            yield dict(axis='drawn', value=value, round=number, seconds=seconds)
+        for value, found in child('scaling:draw', threads=1, counts=counts).items():
+            yield dict(axis='drawn', value=value, round=number) | found
 
 
 # ---- the figure
@@ -92,31 +94,34 @@ def title_of(found):
     return (f"A step takes {grown('photos')} {sizes('photos')},\n"
             f"{grown('class_images')} {sizes('class_images')}. Once, before the first step:\n"
             f"{once('photos')} for a photo, {once('class_images')} for a class image, and "
-            f"{each(found, 'drawn', 'seconds'):.2f} s to draw one")
+            f"{each(found, 'drawn', 'cpu_seconds'):.2f} s to draw one")
 
 def line(figures, column, factor=1): return zip(*((size, figures[size][column]*factor) for size in sorted(figures)))
 
-def plot(found, path):
+def plot(found, path, with_clock):
     "Draw time per step, time before the first step and memory against each axis."
     import matplotlib.pyplot as plt
     figure, rows = plt.subplots(3, 4, figsize=(11, 7.6), sharex='col', layout='constrained')
-    wall, cpu = dict(color='#8a8a8a', ls='--', marker='o'), dict(color='#0b559f', marker='o')
+    clock, cpu = dict(color='#8a8a8a', ls='--', marker='o'), dict(color='#0b559f', marker='o')
     for (axis, label), (step, start, memory) in zip(LABELS.items(), rows.T):
-        sizes = sorted(found[axis])
-        step.plot(*line(found[axis], 'seconds', 1000), **wall, label='by the clock')
-        step.plot(*line(found[axis], 'cpu_seconds', 1000), **cpu, label='CPU of a process')
-        start.plot(*line(found[axis], 'to_first_step'), **wall)
+        if with_clock:
+            step.plot(*line(found[axis], 'seconds', 1000), **clock, label='by the clock')
+            start.plot(*line(found[axis], 'to_first_step'), **clock)
+        step.plot(*line(found[axis], 'cpu_seconds', 1000), **cpu, label='CPU')
         start.plot(*line(found[axis], 'cpu_to_first_step'), **cpu)
         memory.plot(*line(found[axis], 'peak_training', 1000), **cpu)
+        sizes = sorted(found[axis])
         memory.set(xlabel=label, xticks=sizes if len(sizes) < 5 else [sizes[0], *sizes[2:]])
-    rows[0, 0].legend(frameon=False, loc='lower right')
+    if with_clock: rows[0, 0].legend(frameon=False, loc='lower right')
     for ax in rows.flat:
         ax.set_ylim(0, 1.1*ax.dataLim.ymax)
         ax.margins(x=.1)
         ax.spines[['top', 'right']].set_visible(False)
-    for ax, label in zip(rows[:, 0], ('ms per step', 's to the first step', 'peak memory, MB')): ax.set_ylabel(label)
+    kind = '' if with_clock else ' of CPU'
+    labels = f'ms{kind} per step', f's{kind} before the first step', 'peak memory, MB'
+    for ax, label in zip(rows[:, 0], labels): ax.set_ylabel(label)
     figure.suptitle(title_of(found), fontsize=11, x=.01, ha='left')
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=90)
 
 
 # ---- one command
@@ -129,6 +134,8 @@ def main():
     parser.add_argument('--rounds', type=int, default=2, help='default: 2')
     parser.add_argument('--quick', action='store_true', help='few sizes and steps, one round: to see that it runs')
     parser.add_argument('--plot', action='store_true', help='measure nothing, draw the figure from the table')
+    parser.add_argument('--clock', action='store_true',
+                        help="draw times by the clock too, not the process's own alone; for an idle machine")
     a = parser.parse_args()
     if not a.plot:
         how = (QUICK, (2, 4), 6, 1) if a.quick else (AXES, DRAWN, a.steps, a.rounds)
@@ -141,7 +148,7 @@ def main():
                 file.flush()
                 print(', '.join(f'{key} {value}' for key, value in row.items()), flush=True)
     found = read(a.output)
-    plot(found, a.figure)
+    plot(found, a.figure, a.clock)
     print(title_of(found))
 
 
