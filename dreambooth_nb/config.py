@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SECTIONS', 'SUBJECT_SETTINGS', 'WITHOUT_EFFECT', 'BUNDLED_IDENTIFIERS', 'TrainingConfig', 'top_subject',
            'changed_settings', 'make_config', 'meanings', 'config_text', 'save_config', 'load_config', 'what_trains',
-           'trains_text_encoder', 'lightning_precision', 'uses_8bit', 'validation_every', 'num_processes',
-           'training_steps', 'subject_settings', 'given_words', 'subject_phrase', 'instance_prompts', 'make_subjects']
+           'trains_text_encoder', 'lightning_precision', 'uses_8bit', 'memory_limit', 'validation_every',
+           'num_processes', 'training_steps', 'subject_settings', 'given_words', 'subject_phrase', 'instance_prompts',
+           'make_subjects']
 
 # %% ../nbs/08a_config.ipynb #2b77b3ae
 import math
@@ -88,7 +89,11 @@ class TrainingConfig:
     max_train_steps:Count|None=None
     num_train_epochs:Count|None=None    # rounds through the images instead; max_train_steps takes precedence
     gradient_accumulation_steps:Count=1 # batches per optimiser step
-    gradient_checkpointing:Switch=False # less memory, slower
+    # memory in which training must fit, such as 8GB: settings are changed, the cheapest first, until a forecast does
+    fit:Text|None=None
+    gradient_checkpointing:Switch=False # less memory, slower: activations are computed again
+    # less memory: each gradient is freed at once; a step that max_grad_norm clips is computed twice
+    fused_backward_pass:Switch=False
     dataloader_num_workers:Index=0      # processes that prepare batches; 0: only the main one
 
     # None: 5e-6 as in diffusers' script (lora 1e-4, token_embedding 5e-4, as in its documentation's examples);
@@ -102,7 +107,7 @@ class TrainingConfig:
     lr_warmup_steps:Index=0             # steps in which it rises from 0; no effect with 'constant' (diffusers: 500)
     lr_num_cycles:Count=1               # restarts of 'cosine_with_restarts'
     lr_power:Positive=1.0               # exponent of 'polynomial'
-    # adamw_8bit keeps its state in 8 bits (CUDA, with bitsandbytes)
+    # adamw_8bit keeps its state in 8 bits (with bitsandbytes; slow on a CPU)
     optimizer:Literal['adamw', 'adamw_8bit']='adamw'
     use_8bit_adam:Switch=False          # means optimizer=adamw_8bit
     adam_beta1:Share=0.9                # decay of the mean gradient
@@ -326,6 +331,18 @@ def uses_8bit(
 )->bool:
     "Check whether the optimiser keeps its state in 8 bits."
     return config.use_8bit_adam or config.optimizer == 'adamw_8bit'
+
+_UNITS = {'': 1, 'K': 1e3, 'M': 1e6, 'G': 1e9, 'T': 1e12, 'KI': 2**10, 'MI': 2**20, 'GI': 2**30, 'TI': 2**40}
+
+def memory_limit(
+    config:TrainingConfig, # fit
+)->int|None: # bytes; None: no limit
+    "Return the memory in which training must fit."
+    if config.fit is None: return None
+    size = re.fullmatch(r'(\d+(?:\.\d+)?) ?([KMGT]?I?)B', config.fit.strip().upper())
+    if size is None or size[2] not in _UNITS or float(size[1]) == 0:
+        raise InputError(f'fit={config.fit!r}: is not a size; give one such as 8GB')
+    return int(float(size[1])*_UNITS[size[2]])
 
 def validation_every(
     config:TrainingConfig, # any

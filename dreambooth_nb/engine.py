@@ -32,6 +32,7 @@ from .cores import working_together
 from .data import LatentData
 from .errors import InputError
 from .families import denoiser_of
+from .fused_backward import FusedBackwardAdamW
 from .signals import handling_signals
 
 # %% ../nbs/09c_engine.ipynb #330f5d93
@@ -45,12 +46,13 @@ def training_precision(
 # %% ../nbs/09c_engine.ipynb #fc324935
 def make_optimizer(
     groups:list[dict],      # from `dreambooth_nb.adapters.parameter_groups`
-    config:TrainingConfig,  # betas, decay, epsilon; 8 bits or not
+    config:TrainingConfig,  # betas, decay, epsilon; 8 bits, or gradients freed at once
     device:torch.device,    # of the parameters
 )->torch.optim.Optimizer:
     "Make AdamW."
     how = dict(betas=(config.adam_beta1, config.adam_beta2), weight_decay=config.adam_weight_decay,
                eps=config.adam_epsilon)
+    if config.fused_backward_pass: return FusedBackwardAdamW(groups, config.max_grad_norm, **how)
     if uses_8bit(config): return _adamw_8bit()(groups, **how)
     # a fused step takes unscaled gradients only, and clipping needs them too
     fused = torch.device(device).type in ('cpu', 'cuda') and training_precision(config) != '16-mixed'

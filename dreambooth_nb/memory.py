@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import weakref
+from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -31,6 +32,7 @@ from .core import default_device
 from .errors import InputError
 from .families import FAMILIES, denoiser_of, family_of, networks, trainable_parts
 from .freezing import select_trainable
+from .fused_backward import FusedBackwardAdamW
 from .pipeline import MODELS, CLIPTokenizer, DiffusionPipeline, with_parts
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -78,6 +80,7 @@ class StepSettings:
     mixed_precision:str='no'            # 'no', 'bf16' or 'fp16', or Lightning's name
     gradient_checkpointing:bool=False   # compute activations again instead of storing them
     optimizer:str='adamw'               # 'adamw' (fused, without temporary copies) or 'adamw_8bit'
+    fused_backward_pass:bool=False      # each gradient is freed as soon as it is there, see `FusedBackwardAdamW`
     use_ema:bool=False                  # one more copy of what is trained
     half_frozen:bool=False              # frozen weights in half precision, see `halve_frozen`
 
@@ -88,6 +91,8 @@ class StepSettings:
                 raise InputError(f'{name}={getattr(self, name)!r}: must be one of {", ".join(known)}')
         if self.half_frozen and not self.autocast_dtype:
             raise InputError(f'half_frozen=True: needs mixed_precision, which is {self.mixed_precision!r}')
+        if self.fused_backward_pass and self.optimizer != 'adamw':
+            raise InputError(f"fused_backward_pass=True: needs optimizer='adamw', which is {self.optimizer!r}")
         if self.train_batch_size < 1:
             raise InputError(f'train_batch_size={self.train_batch_size}: must be 1 or more')
 
@@ -112,7 +117,7 @@ class Memory:
     "What a training step holds, in bytes."
     parameters:int      # how many are trained; elements, not bytes
     weights:int         # of all networks
-    gradients:int       # of what is trained
+    gradients:int       # of what is trained, if they are kept
     optimizer:int       # its state, and the moving average
     activations:int     # stored by the forward pass, with autocast's copies of the weights
     peak:int            # the most at one moment
@@ -240,12 +245,15 @@ def measure_memory(
     own = with_parts(pipeline, **{name: deepcopy(part) for name, part in networks(pipeline).items()})
     trained, found = _prepare(own, settings), {}
     batch = _batch(own, settings, _prompt_ids(own, settings))
-    optimizer = torch.optim.AdamW(trained.values(), fused=True)
+    fused = settings.fused_backward_pass
+    kind = FusedBackwardAdamW if fused else partial(torch.optim.AdamW, fused=True)
+    optimizer = kind(trained.values())
     def step():
         with StoredActivations(*trainable_parts(own).values()) as stored: loss = _forward(own, batch, settings)
         found['activations'] = stored.bytes
         stored.blocks.clear()
         loss.backward()
+        if fused: optimizer.clip(None)
         found['gradients'] = _bytes(p.grad for p in trained.values() if p.grad is not None)
         optimizer.step()
         optimizer.zero_grad()
@@ -350,6 +358,15 @@ def _optimizer_bytes(trained, settings):
     moments = sum(2*n + 8*-(-n//256) if eight and n >= 4096 else 8*n for n in sizes)
     return moments + 4*len(sizes)*(not eight) + 4*sum(sizes)*settings.use_ema
 
+def _note_gradients(trained, dropped):
+    "Return a set to which the parameters come that get a gradient; drop the gradients, if that is wanted."
+    used = set()
+    def note(p):
+        used.add(p)
+        if dropped: p.grad = None
+    for p in trained: p.register_post_accumulate_grad_hook(note)
+    return used
+
 def _dry_run(model, settings, as_on_cuda):
     "Count a step on fake tensors."
     own = _skeleton(model)
@@ -361,20 +378,25 @@ def _dry_run(model, settings, as_on_cuda):
         if as_on_cuda and settings.autocast_dtype:
             for part in trainable_parts(own).values(): _norms_as_on_cuda(part)
         trained = [p for p in named_weights(own).values() if p.requires_grad]
+        used = _note_gradients(trained, settings.fused_backward_pass)
         with LiveBytes() as live:
             with StoredActivations(*trainable_parts(own).values()) as stored: loss = _forward(own, batch, settings)
             activations = stored.bytes
             stored.blocks.clear()
             loss.backward()
-    stepped = [p for p in trained if p.grad is not None]    # a weight that nothing uses has no state
-    averaged = 4*sum(p.numel() for p in trained if p.grad is None)*settings.use_ema
-    weights, state, gradients = _weight_bytes(own), _optimizer_bytes(stepped, settings) + averaged, _bytes(stepped)
+    stepped = [p for p in trained if p in used]             # a weight that nothing uses has no state
+    averaged = 4*sum(p.numel() for p in trained if p not in used)*settings.use_ema
+    gradients = _bytes(p for p in trained if p.grad is not None)
+    weights, state = _weight_bytes(own), _optimizer_bytes(stepped, settings) + averaged
     return Memory(sum(p.numel() for p in trained), weights, gradients, state, activations, weights + state + live.peak)
 
 # %% ../nbs/07a_memory.ipynb #3b26e6cb
-_LADDER = (
-    dict(gradient_checkpointing=True), dict(mixed_precision='bf16'), dict(optimizer='adamw_8bit'),
-    dict(trainable='unet'), dict(trainable='lora'), dict(train_batch_size=1), dict(half_frozen=True))
+_LADDER = (    # what changes only rounding and time, then precision, then the batch, then what is learned
+    dict(fused_backward_pass=True), dict(gradient_checkpointing=True),
+    dict(fused_backward_pass=True),     # again, if it did not help while activations were many
+    dict(mixed_precision='bf16'),
+    dict(optimizer='adamw_8bit', fused_backward_pass=False), dict(train_batch_size=1, fused_backward_pass=False),
+    dict(trainable='unet'), dict(trainable='lora'), dict(half_frozen=True))
 
 @dataclass(frozen=True)
 class Forecast(Memory):
@@ -401,18 +423,22 @@ class Forecast(Memory):
         return '\n'.join([*lines, f'(available: {_size(self.available)}; {kept})'])
 
 # %% ../nbs/07a_memory.ipynb #d3a4bdd0
-def _helps(rung, now):
-    "Check whether a rung of the ladder can be taken from these settings."
-    (name, value), = rung.items()
-    if name == 'trainable' and (now.trainable_pattern or now.trainable in ('token_embedding', 'lora')): return False
-    if name == 'half_frozen' and not now.autocast_dtype: return False
-    return getattr(now, name) != value and not (name == 'mixed_precision' and now.autocast_dtype)
+def _changes(rung, now):
+    "Return what a rung of the ladder changes in these settings; {} if it cannot be taken, or changes nothing."
+    name, value = next(iter(rung.items()))
+    if getattr(now, name) == value: return {}
+    if name == 'trainable' and (now.trainable_pattern or now.trainable in ('token_embedding', 'lora')): return {}
+    if name == 'mixed_precision' and now.autocast_dtype: return {}
+    if name == 'half_frozen' and not now.autocast_dtype: return {}
+    if name == 'fused_backward_pass' and now.optimizer != 'adamw': return {}
+    return {name: value for name, value in rung.items() if getattr(now, name) != value}
 
 def forecast_memory(
     model:DiffusionPipeline|str|Path|dict,  # a pipeline, its folder, 'toyland', or `STABLE_DIFFUSION_1_5`
     available:int|None=None,                # bytes that there are; None: only forecast
     headroom:float=.15,                     # share of the peak to keep free for what is not counted
     device:torch.device|str|None=None,      # for which to forecast: 'cuda' or 'cpu'; None: the best of this machine
+    fixed:Sequence[str]=(),                 # settings that the ladder leaves alone
     **settings,                             # fields of `StepSettings`
 )->Forecast: # bytes; with `available`, also what to change until it fits
     "Forecast what a training step will need, without running it."
@@ -422,10 +448,9 @@ def forecast_memory(
     best, now = asked, settings
     for rung in _LADDER:
         if available is None or forecast._fits(best): break
-        if not _helps(rung, now): continue
-        memory = _dry_run(model, replace(now, **rung), on_cuda)
+        if next(iter(rung)) in fixed or not (changes := _changes(rung, now)): continue
+        memory = _dry_run(model, replace(now, **changes), on_cuda)
         if memory.peak > .99*best.peak: continue
-        best, now = memory, replace(now, **rung)
-        (name, value), = rung.items()
-        forecast.ladder[f'{name}={value}'] = now, memory
+        best, now = memory, replace(now, **changes)
+        forecast.ladder[', '.join(f'{name}={value}' for name, value in changes.items())] = now, memory
     return forecast

@@ -19,8 +19,8 @@ from .errors import InputError
 # nothing of these reaches the samples, the loss or the schedule, or no more of it than rounding
 MAY_CHANGE = (
     'output_dir', 'resume_from_checkpoint', 'allow_changed_photos', 'class_data_dir',
-    'sample_batch_size', 'dataloader_num_workers', 'gradient_checkpointing', 'allow_tf32', 'torch_compile',
-    'accelerator', 'strategy', 'checkpointing_steps', 'checkpoints_total_limit',
+    'sample_batch_size', 'dataloader_num_workers', 'gradient_checkpointing', 'fused_backward_pass', 'allow_tf32',
+    'torch_compile', 'fit', 'accelerator', 'strategy', 'checkpointing_steps', 'checkpoints_total_limit',
     'validation_prompt', 'validation_steps', 'num_validation_images',
     'validation_guidance_scale', 'validation_scheduler', 'report_to', 'logging_dir')
 

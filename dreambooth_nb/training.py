@@ -39,8 +39,10 @@ from .engine import shard_model, unshard_model
 from .errors import InputError
 from .families import denoiser_of, family_of, trainable_parts
 from .files import replacing_file, writable_folder
+from .fit import fit_config, fit_line
 from .adapters import merge_trained, parameter_groups
 from .freezing import select_trainable
+from .fused_backward import FusedBackwardAdamW
 from .history import LOSSES, rows_before, scores_before
 from .memory import set_gradient_checkpointing
 from .objectives import objective_of
@@ -165,19 +167,32 @@ def losses(self:DreamBooth,
 
 # %% ../nbs/09h_run.ipynb #122b0158
 @patch
-def training_step(self:DreamBooth, batch, batch_idx):
-    c, forward = self.config, batch_idx % self.config.gradient_accumulation_steps
+def _seeded_losses(self:DreamBooth, batch, forward):
+    "Compute the losses of one pass; called again, the same ones."
     with torch.random.fork_rng(devices=[]):     # LoRA's dropout asks torch's global generator
-        torch.manual_seed(seed_for(c.seed, 'dropout', self.step, forward, self.global_rank))
-        losses = self.losses(batch)
+        torch.manual_seed(seed_for(self.config.seed, 'dropout', self.step, forward, self.global_rank))
+        return self.losses(batch)
+
+@patch
+def training_step(self:DreamBooth, batch, batch_idx):
+    self.losses_again = partial(self._seeded_losses, batch, batch_idx % self.config.gradient_accumulation_steps)
+    losses = self.losses_again()
     self.losses_of_step.append(torch.stack([losses[name].detach() for name in LOSSES]))
     return losses['loss']
 
 @patch
 def configure_gradient_clipping(self:DreamBooth, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
     "Clip the norm of all trained parameters' gradients together, and remember it."
+    if isinstance(optimizer, FusedBackwardAdamW):   # gradients are gone; for clipping it may need them once more
+        self.grad_norm = optimizer.clip(self._backward_again)
+        return
     parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
     self.grad_norm = full_tensor(nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf))
+
+@patch
+def _backward_again(self:DreamBooth):
+    with self.trainer.precision_plugin.forward_context(): loss = self.losses_again()['loss']
+    loss.backward()
 
 @patch
 def configure_optimizers(self:DreamBooth):
@@ -243,6 +258,7 @@ class Run:
 class _Plan:
     "A run before its first step."
     config:TrainingConfig       # complete
+    asked:TrainingConfig        # as it was given, with what `fit` has changed
     subjects:list[Subject]
     pipeline:DiffusionPipeline  # its own
     folder:Path|None
@@ -323,12 +339,19 @@ def run_training(
         folder = _own_folder(config, pipeline)
         with claim_folder(folder) if folder and rank_zero_only.rank == 0 else nullcontext():
             # nothing of the run in this frame, which an exception of the run keeps
-            return _run(_plan(config, subjects, pipeline, folder), config, prior, validate, progress, watch)
+            return _run(_plan(config, subjects, pipeline, folder), prior, validate, progress, watch)
 
 # %% ../nbs/09h_run.ipynb #5d0afac6
 def _own_copy(pipeline):
     "Copy the trainable parts of a pipeline, in single precision; the rest is shared."
     return with_parts(pipeline, **{name: deepcopy(part).float() for name, part in trainable_parts(pipeline).items()})
+
+def _fitted(config, pipeline, subjects):
+    "Change what must be changed so that training fits into the memory that `fit` names, and say so."
+    if config.fit is None: return config
+    changes, forecast = fit_config(complete_config(config, pipeline, subjects), config, pipeline, subjects)
+    if rank_zero_only.rank == 0: print(fit_line(config, changes, forecast))
+    return make_config(config, **changes)
 
 def _plan(config, subjects, pipeline, folder):
     "Open the model and the photos, complete the config, and find out where the run begins."
@@ -339,8 +362,9 @@ def _plan(config, subjects, pipeline, folder):
         pipeline = load_pipeline(config.pretrained_model_name_or_path, device='cpu', revision=config.revision,
                                  variant=config.variant)
     for subject in subjects: subject.check(pipeline.tokenizer)
-    full, now = complete_config(config, pipeline, subjects), origin(pipeline, subjects)
-    return _Plan(full, subjects, pipeline, folder, resume_from, check_start(resume_from, full, now), now)
+    asked, now = _fitted(config, pipeline, subjects), origin(pipeline, subjects)
+    full = complete_config(asked, pipeline, subjects)
+    return _Plan(full, asked, subjects, pipeline, folder, resume_from, check_start(resume_from, full, now), now)
 
 def _make_callbacks(plan, trained, validate, progress):
     "Make what happens between steps, in this order: a step is averaged before it is validated or saved."
@@ -355,7 +379,7 @@ def _make_callbacks(plan, trained, validate, progress):
     return [callback for callback in callbacks if callback is not None]
 
 # %% ../nbs/09h_run.ipynb #fa86cab5
-def _run(plan, config, prior, validate, progress, watch):
+def _run(plan, prior, validate, progress, watch):
     "Do the work of `run_training`, in a folder that is its own."
     full, folder, start = plan.config, plan.folder, plan.start
     prior = prior if prior is None or isinstance(prior[0], list) else [prior]
@@ -367,7 +391,7 @@ def _run(plan, config, prior, validate, progress, watch):
     callbacks = refresh + _make_callbacks(plan, trained, validate, progress) + [watch]*(watch is not None)
     module = DreamBooth(plan.pipeline, trained, full, start)
     with quiet_lightning(): trainer = make_trainer(full, start, callbacks)
-    if folder and rank_zero_only.rank == 0: _begin_folder(plan, config)
+    if folder and rank_zero_only.rank == 0: _begin_folder(plan)
     with tracking(full, folder, start) as trainer.loggers: history = run_trainer(trainer, module, data)
     _refuse_unfinished(module, find_callback(callbacks, Checkpoints))
     if average := find_callback(callbacks, Average): average.copy_to_model()
@@ -375,11 +399,11 @@ def _run(plan, config, prior, validate, progress, watch):
     film = watch and watch.film
     return _finish(Run(plan.pipeline, plan.subjects, history.rows, full, history.seconds, folder, film), trained)
 
-def _begin_folder(plan, config):
+def _begin_folder(plan):
     "Make room for the run and write what it begins with; from here on files are written."
     set_earlier_aside(plan.folder, plan.config, plan.resume_from, plan.start)
     keep_images(plan.subjects, plan.folder/'instance_images')
-    save_config(config, plan.folder/'config.yaml')
+    save_config(plan.asked, plan.folder/'config.yaml')
 
 def _refuse_unfinished(module, checkpoints):
     "Raise `KeyboardInterrupt` for a run that a signal has ended: it must not look like one that is done."
