@@ -169,7 +169,7 @@ def measure(
     "Run one contestant in this process."
     from torch import cuda
     from torch.optim.optimizer import register_optimizer_step_post_hook
-    marks, precision = [], note_precision()
+    marks, computed_in = [], dict(same=['fp32'], bf16=['bf16']).get(job['precision']) or note_precision()
     def look(*_):
         if cuda.is_available(): cuda.synchronize()
         marks.append((time.perf_counter(), time.process_time(), peak_memory(), time.time() - job['started']))
@@ -181,6 +181,6 @@ def measure(
     wall, cpu = ([b[i] - a[i] for a, b in zip(after, after[1:])] for i in (0, 1))
     return dict(
         seconds=statistics.median(wall), spread=[min(wall), max(wall)], cpu_seconds=statistics.median(cpu),
-        to_first_step=marks[0][3], cpu_to_first_step=marks[0][1], computed_in=precision[0],
+        to_first_step=marks[0][3], cpu_to_first_step=marks[0][1], computed_in=computed_in[0],
         peak_training=marks[-1][2], peak=peak_memory(),
         peak_gpu=cuda.max_memory_allocated()/1e9 if cuda.is_available() else None)

@@ -199,7 +199,8 @@ def machine(job:dict)->dict:
     lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
     name = next((line.split(': ')[1] for line in lines if line.startswith('model name')), platform.processor())
     is_gpu = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if is_gpu else f'{name}, {torch.get_num_threads()} threads'
+    threads = torch.get_num_threads()
+    device = torch.cuda.get_device_name() if is_gpu else f"{name}, {threads} thread{'s'*(threads > 1)}"
     versions = {name: version(name) for name in ('torch', 'diffusers', 'transformers', 'lightning')}
     rates = {dtype: matmul_rate(dtype) for dtype in ('fp32', 'bf16')}
     return dict(device=device, is_gpu=is_gpu, rates=rates, python=platform.python_version(), **versions)

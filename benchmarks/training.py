@@ -41,6 +41,8 @@ def medians(rows):
             if rows[0][key] is not None]
     return {key: statistics.median(row[key] for row in rows) for key in keys} | dict(computed_in=rows[0]['computed_in'])
 
+def word(value): return {True: 'yes', False: 'no'}[value] if isinstance(value, bool) else str(value)
+
 def memory_of(figures): return figures.get('peak_gpu') or figures['peak']
 
 def figures_of(
@@ -72,7 +74,7 @@ def table(
         groups = {k: [r for r in rows if condition_of(r) == condition and r['contestant'] == k] for k in CONTESTANTS}
         for k, own in groups.items():
             if not own: continue
-            cells = [f"{MODELS[own[0]['model']]}, {CASES[own[0]['case']]}", *(f'{own[0][key]}' for key in columns),
+            cells = [f"{MODELS[own[0]['model']]}, {CASES[own[0]['case']]}", *(word(own[0][key]) for key in columns),
                      f'{k} {CONTESTANTS[k]}']
             if ours := medians(own): cells += figures_of(ours, [medians(groups[rival]) for rival in rivals], where)
             else: cells.append(next(r['note'] for r in own if 'note' in r))
