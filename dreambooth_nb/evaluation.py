@@ -340,13 +340,13 @@ def evaluate(
 
 # %% ../nbs/10e_evaluating.ipynb #f7900ba0
 # as good as `train`'s defaults, and sooner: see benchmarks/recipe.py
-_RECIPE, _CLASS_STEPS = dict(max_train_steps=300, learning_rate=3e-4, lr_scheduler='cosine'), 15
+_RECIPE, _SAMPLER_STEPS = dict(max_train_steps=300, learning_rate=3e-4, lr_scheduler='cosine'), 15
 
 def _with_and_without(learned, base, seed, progress, settings):
     "Train without class images and with them; return both models, and the one before."
     settings = dict(model=base, seed=seed, progress=progress, **_RECIPE) | settings
     prior = class_images(base, learned.class_prompt, seed=seed, guidance_scale=GUIDANCE_SCALE,
-                         num_inference_steps=_CLASS_STEPS, progress=progress)
+                         num_inference_steps=_SAMPLER_STEPS, progress=progress)
     return dict(
         base=base,
         without_prior=train(learned, with_prior_preservation=False, **settings).pipeline,
@@ -355,7 +355,7 @@ def _with_and_without(learned, base, seed, progress, settings):
 def _measure_each(pipelines, learned, progress):
     "Measure several models in the same way."
     found, how = {}, dict(subject=learned, judge=load_judge(), references=_references_of(learned), progress=False,
-                          guidance_scale=GUIDANCE_SCALE, precision='auto')
+                          guidance_scale=GUIDANCE_SCALE, precision='auto', num_inference_steps=_SAMPLER_STEPS)
     with progress_bar(len(pipelines), 'generating with each model', progress) as bar:
         for name, pipeline in pipelines.items():
             found[name] = measure(pipeline, **how)
@@ -377,7 +377,7 @@ def demo(
     report = Report(subject=subject, seed=seed, **{name: m.scores for name, m in found.items()},
                   seconds=round(time.perf_counter() - started, 1), versions=_versions('lightning'))
     figure = demo_figure(learned, found, summary(report))
-    with replacing_file(folder/'demo.png') as path: figure.savefig(path, format='png')
     report.image = figure_image(figure)
+    with replacing_file(folder/'demo.png') as path: report.image.save(path, format='png')
     _write(folder, 'report.json', json.dumps(report, indent=1))
     return report

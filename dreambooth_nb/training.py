@@ -393,6 +393,7 @@ def _run(plan, prior, validate, progress, watch):
     with quiet_lightning(): trainer = make_trainer(full, start, callbacks)
     if folder and rank_zero_only.rank == 0: _begin_folder(plan)
     with tracking(full, folder, start) as trainer.loggers: history = run_trainer(trainer, module, data)
+    for optimizer in trainer.optimizers: optimizer.state.clear()    # memory that is wanted for writing
     _refuse_unfinished(module, find_callback(callbacks, Checkpoints))
     if average := find_callback(callbacks, Average): average.copy_to_model()
     module.unshard()
@@ -419,7 +420,6 @@ def _refuse_unfinished(module, checkpoints):
 def _finish(run, trained):
     "Make the pipeline plain again, and write it with a model card."
     for p in trained.values(): p.grad = None
-    gc.collect()    # the optimiser hangs in reference cycles; its memory is wanted for writing
     is_writing = run.output_dir is not None and rank_zero_only.rank == 0
     if is_writing and run.config.trainable in ('lora', 'token_embedding'):
         save_weights(run.output_dir, run.pipeline, trained)
