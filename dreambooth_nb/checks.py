@@ -172,8 +172,7 @@ def _idle_settings(config):
 
 # %% ../nbs/08d_checks.ipynb #23bdc561
 _PROBLEMS = (_subject_problems, _prior_problems, _text_encoder_problems, _value_problems, _device_problems,
-             _memory_problems,
-             _fsdp_problems, _missing_packages)
+             _memory_problems, _fsdp_problems, _missing_packages)
 
 def check_config(
     config:TrainingConfig, # any; the command and `dreambooth_nb.training.train` check theirs here, nothing else does

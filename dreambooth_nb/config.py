@@ -332,17 +332,16 @@ def uses_8bit(
     "Check whether the optimiser keeps its state in 8 bits."
     return config.use_8bit_adam or config.optimizer == 'adamw_8bit'
 
-_UNITS = {'': 1, 'K': 1e3, 'M': 1e6, 'G': 1e9, 'T': 1e12, 'KI': 2**10, 'MI': 2**20, 'GI': 2**30, 'TI': 2**40}
-
 def memory_limit(
     config:TrainingConfig, # fit
 )->int|None: # bytes; None: no limit
     "Return the memory in which training must fit."
     if config.fit is None: return None
-    size = re.fullmatch(r'(\d+(?:\.\d+)?) ?([KMGT]?I?)B', config.fit.strip().upper())
-    if size is None or size[2] not in _UNITS or float(size[1]) == 0:
-        raise InputError(f'fit={config.fit!r}: is not a size; give one such as 8GB')
-    return int(float(size[1])*_UNITS[size[2]])
+    from accelerate.utils import convert_file_size_to_int   # here, since it loads torch
+    try: size = convert_file_size_to_int(config.fit.strip().upper())    # upper: to it a small b means bits
+    except (ValueError, OverflowError): size = 0
+    if size == 0: raise InputError(f'fit={config.fit!r}: is not a size; give one such as 8GB')
+    return size
 
 def validation_every(
     config:TrainingConfig, # any

@@ -27,11 +27,12 @@ from torch.distributed.fsdp import fully_shard
 from .callbacks import Checkpoints, EachRow, History, find_callback
 from .weight_files import full_tensor
 from .config import TrainingConfig, lightning_precision, num_processes, uses_8bit
-from .core import bf16_in_hardware, default_device
+from .core import bf16_in_hardware
 from .cores import working_together
 from .data import LatentData
 from .errors import InputError
 from .families import denoiser_of
+from .fit import training_device
 from .fused_backward import FusedBackwardAdamW
 from .signals import handling_signals
 
@@ -40,7 +41,7 @@ def training_precision(
     config:TrainingConfig, # precision or mixed_precision
 )->str: # Lightning's name
     "Return mixed bf16 where the machine has it in hardware, else single precision, unless the config says otherwise."
-    device = default_device() if config.accelerator in ('auto', 'gpu') else torch.device(config.accelerator)
+    device = training_device(config)
     return lightning_precision(config) or ('bf16-mixed' if bf16_in_hardware(device) else '32-true')
 
 # %% ../nbs/09c_engine.ipynb #fc324935
