@@ -3,9 +3,9 @@
     python benchmarks/memory.py --output nbs/logs/memory.csv
     python benchmarks/memory.py --quick
 
-Stable Diffusion 1.5's sizes with random weights, 64x64 pixels, 4 instance and 4 class samples a step, fp32, each rung
-in a fresh process of its own. Forecast twice: for this training, and for a GPU at 512x512, 1 + 1 samples. README.md
-next to this file says more.
+Stable Diffusion 1.5's sizes with random weights, each rung in a fresh process of its own: on a CPU 64x64 pixels, 4
+instance and 4 class samples a step, fp32; on a GPU 512x512, 1 + 1 samples, bf16. Forecast twice: for this training, and
+for a GPU. README.md next to this file says more.
 """
 import argparse
 import csv
@@ -18,7 +18,9 @@ from pathlib import Path
 from contestants import CASES, CLASS_PROMPT, INSTANCE_PROMPT, peak_memory
 from processes import child
 
-RESOLUTION, BATCH, STEPS, WARMUP = 64, 4, 5, 1
+STEPS, WARMUP = 5, 1
+ON_CPU = dict(resolution=64, train_batch_size=4, mixed_precision='no')
+ON_GPU = dict(resolution=512, train_batch_size=1, mixed_precision='bf16')
 NEVER, ALWAYS = 1e6, 1e-6   # max_grad_norm with which no step is clipped, or each one
 FUSED, RECOMPUTED = dict(fused_backward_pass=True), dict(gradient_checkpointing=True)
 RUNGS = {   # title -> settings of `train`; each but the second fused one adds to the one before
@@ -31,20 +33,23 @@ RUNGS = {   # title -> settings of `train`; each but the second fused one adds t
 
 
 def measure(
-    job:dict,   # folder, trained, settings, steps, warmup
+    job:dict,   # folder, usual, settings, steps, warmup
 )->dict: # seconds and CPU seconds per step, peak memory at the last step, share of the steps that were clipped
     "Train in this process."
+    from torch import cuda
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     from dreambooth_nb import Subject, train
     marks, folder = [], Path(job['folder'])
-    def look(*_): marks.append((time.perf_counter(), time.process_time(), peak_memory()))
+    def look(*_):
+        if on_gpu := cuda.is_available(): cuda.synchronize()
+        peak = cuda.max_memory_allocated()/1e9 if on_gpu else peak_memory()
+        marks.append((time.perf_counter(), time.process_time(), peak))
     register_optimizer_step_post_hook(look)
     subject = Subject(folder/'instance', class_noun='dog', identifier='sks', instance_prompt=INSTANCE_PROMPT,
                       class_prompt=CLASS_PROMPT)
-    usual = dict(trainable=job['trained'], with_prior_preservation=True, class_data_dir=folder/'class',
-                 num_class_images=16, resolution=RESOLUTION, train_batch_size=BATCH, max_train_steps=job['steps'],
-                 mixed_precision='no', progress=False, watch=False)
+    usual = job['usual'] | dict(class_data_dir=folder/'class', num_class_images=16, max_train_steps=job['steps'],
+                                progress=False, watch=False)
     run = train(subject, folder/'model', None, **usual | job['settings'])
     wall, cpu = ([b[i] - a[i] for a, b in zip(marks[job['warmup']:], marks[job['warmup'] + 1:])] for i in (0, 1))
     limit = run.config.max_grad_norm
@@ -52,27 +57,35 @@ def measure(
                 clipped=statistics.mean(row['grad_norm'] > limit for row in run.history))
 
 def forecast(
-    job:dict,   # folder, trained, settings
+    job:dict,   # folder, usual, settings
 )->dict: # GB
     "Forecast the peak of this training, and of one on a GPU."
+    import torch
+
     from dreambooth_nb.memory import forecast_memory
-    settings = dict(trainable=job['trained']) | job['settings']
+    settings = job['usual'] | job['settings']
     settings.pop('max_grad_norm', None)
-    folder, usual = Path(job['folder'])/'model', dict(with_prior_preservation=True)
-    here = forecast_memory(folder, device='cpu', resolution=RESOLUTION, train_batch_size=BATCH, **usual | settings)
-    on_gpu = forecast_memory(folder, device='cuda', train_batch_size=1, **usual | settings)
-    return dict(forecast_gb=here.peak/1e9, forecast_gpu_gb=on_gpu.peak/1e9)
+    def peak(device, **others): return forecast_memory(Path(job['folder'])/'model', device=device, **others).peak/1e9
+    return dict(forecast_gb=peak('cuda' if torch.cuda.is_available() else 'cpu', **settings),
+                forecast_gpu_gb=peak('cuda', **settings | ON_GPU))
+
+def is_gpu_there(job:dict)->bool:
+    "Look, in a process that may import torch."
+    import torch
+    return torch.cuda.is_available()
 
 def rows(arguments):
     "Measure one rung after the other; yield a row for each."
-    model = 'toyland' if arguments.quick else 'sd15'
+    model, usual = 'toyland' if arguments.quick else 'sd15', ON_GPU if child('memory:is_gpu_there') else ON_CPU
+    if arguments.quick: usual = usual | dict(resolution=64)
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
-        child('materials:prepare', model=model, folder=folder, resolution=RESOLUTION)
+        child('materials:prepare', model=model, folder=folder, resolution=usual['resolution'])
         for trained in arguments.cases:
             for title in arguments.rungs:
                 settings = RUNGS[title]
                 if 'optimizer' in settings and not importlib.util.find_spec('bitsandbytes'): continue
-                job = dict(folder=folder, trained=trained, settings=settings, steps=arguments.steps, warmup=WARMUP)
+                how = usual | dict(trainable=trained, with_prior_preservation=True)
+                job = dict(folder=folder, usual=how, settings=settings, steps=arguments.steps, warmup=WARMUP)
                 yield dict(model=model, trained=trained, rung=title,
                            **child('memory:forecast', **job), **child('memory:measure', **job))
 
