@@ -76,8 +76,8 @@ def train_autoencoder(
     def loss_at(step, rank):
         g = torch.Generator().manual_seed((seed*1_000_003 + step)*64 + rank)
         batch = images[torch.randint(len(images), (batch_size,), generator=g).sort().values.numpy()]
-        x = recolour(to_model_range(batch), g)
-        with torch.autocast('cpu', torch.bfloat16):
+        x = recolour(to_model_range(batch), g).to(vae.device)
+        with torch.autocast(vae.device.type, torch.bfloat16):
             posterior = vae.encode(x).latent_dist
             output = vae.decode(posterior.sample(g)).sample
         losses = reconstruction_losses(output.float(), x) | dict(kl=posterior.kl().float().mean())
@@ -95,7 +95,7 @@ def standardise_latents(
     images:Tensor,      # (n, 3, h, w), to measure on
 )->AutoencoderKL: # the same, with `scaling_factor` 1
     "Fold the mean and spread of each latent channel into the 1x1 convolutions around the latents."
-    latents = torch.cat([vae.encode(x).latent_dist.mean for x in images.split(100)])
+    latents = torch.cat([vae.encode(x.to(vae.device)).latent_dist.mean for x in images.split(100)])
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     n = len(mean)
     into, out = vae.quant_conv, vae.post_quant_conv
@@ -114,7 +114,7 @@ def psnr(
     images:np.ndarray,  # (n, h, w, 3) uint8
 )->float: # dB, mean over the images
     "Return the peak signal-to-noise ratio of the autoencoder's reconstructions."
-    x = to_model_range(images)
+    x = to_model_range(images).to(vae.device)
     y = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in x.split(100)])
     error = ((y.clamp(-1, 1) - x)**2).mean((1, 2, 3))
     return float((-10*torch.log10(error/4)).mean())

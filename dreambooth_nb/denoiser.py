@@ -118,11 +118,12 @@ def encode_dataset(
     vae:AutoencoderKL,  # frozen
     images:np.ndarray,  # (n, h, w, 3) uint8
     path:str|Path,      # keeps the result for the next start
-)->list[Tensor]: # mean and standard deviation of each image's latents, (n, 4, 16, 16), half precision
+)->list[Tensor]: # mean and standard deviation of each image's latents, (n, 4, 16, 16), half precision, on the CPU
     "Encode images once, as distributions: every training step still samples from them."
     if Path(path).exists(): return torch.load(path, weights_only=True)
-    parts = [vae.encode(to_model_range(images[i:i + 200])).latent_dist for i in range(0, len(images), 200)]
-    mean, std = ([getattr(part, name).half() for part in parts] for name in ('mean', 'std'))
+    batches = (to_model_range(images[i:i + 200]).to(vae.device) for i in range(0, len(images), 200))
+    parts = [vae.encode(batch).latent_dist for batch in batches]
+    mean, std = ([getattr(part, name).half().cpu() for part in parts] for name in ('mean', 'std'))
     latents = [torch.cat(mean), torch.cat(std)]
     save_state(Path(path), latents)
     return latents
@@ -162,8 +163,9 @@ def diffusion_losses(
     tokens = family.tokenize(pipeline, dataset[-1] + [''])
     def loss_at(step, rank):
         g = torch.Generator().manual_seed((seed*1_000_003 + step)*64 + rank)
-        latents, noise, timesteps, chosen = _batch(dataset, batch_size, caption_dropout, objective, g)
-        with torch.autocast('cpu', torch.bfloat16):
+        *drawn, chosen = _batch(dataset, batch_size, caption_dropout, objective, g)
+        latents, noise, timesteps = (tensor.to(pipeline.unet.device) for tensor in drawn)
+        with torch.autocast(pipeline.unet.device.type, torch.bfloat16):
             conditions = family.encode_text(pipeline, {name: ids[chosen] for name, ids in tokens.items()})
             noisy_latents = objective.add_noise(latents, noise, timesteps)
             model_pred = family.predict(pipeline.unet, noisy_latents, timesteps, conditions)

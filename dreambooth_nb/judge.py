@@ -31,11 +31,11 @@ ANSWERS: dict[str, tuple[str, ...]] = { # question -> words
 def _conv(n_in, n_out, stride=1):
     return nn.Sequential(nn.Conv2d(n_in, n_out, 3, stride, 1), nn.GroupNorm(8, n_out), nn.SiLU())
 
-def _batches(images, n=64):
-    "Yield images as the judge takes them, n at once."
+def _batches(judge, images, n=64):
+    "Yield images as the judge takes them, n at once, on its device."
     for i in range(0, len(images), n):
         yield to_tensor([image if image.size == (64, 64) else image.resize((64, 64), Image.Resampling.BOX)
-                         for image in images[i:i + n]])
+                         for image in images[i:i + n]]).to(judge.context.weight.device)
 
 class Judge(nn.Module):
     "A small network that reads a Toyland image: five answers, and an embedding of the individual in it."
@@ -64,14 +64,14 @@ class Judge(nn.Module):
         images:Sequence[Image.Image], # of any size
     )->Tensor: # (n, 64), length 1
         "Return who is in the images, as points on a sphere."
-        return torch.cat([self(part)[1] for part in _batches(images)])
+        return torch.cat([self(part)[1] for part in _batches(self, images)]).cpu()
 
     @torch.inference_mode()
     def read(self,
         images:Sequence[Image.Image], # of any size
     )->list[dict[str, str]]: # per image: class, context, colour, pattern, accessory
         "Return what the images show."
-        logits = [self(part)[0] for part in _batches(images)]
+        logits = [self(part)[0] for part in _batches(self, images)]
         chosen = {q: torch.cat([part[q] for part in logits]).argmax(1).tolist() for q in ANSWERS}
         return [{q: ANSWERS[q][chosen[q][i]] for q in ANSWERS} for i in range(len(images))]
 
@@ -82,8 +82,8 @@ class Judge(nn.Module):
         images:Sequence[Image.Image], # of any size
     )->Tensor: # (n, n), 0 for equal images
         "Return squared distances of unit feature vectors, averaged over places, as in LPIPS."
-        features = torch.cat([F.normalize(self.features(part), dim=1) for part in _batches(images)])
-        return torch.stack([((f - features)**2).sum(1).mean((1, 2)) for f in features])
+        features = torch.cat([F.normalize(self.features(part), dim=1) for part in _batches(self, images)])
+        return torch.stack([((f - features)**2).sum(1).mean((1, 2)) for f in features]).cpu()
 
 # %% ../nbs/10b_judge.ipynb #d57bc498
 def save_judge(

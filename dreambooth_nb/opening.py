@@ -371,14 +371,15 @@ def _open_single(path, config, allow_pickle):
 def usable_device(
     device:torch.device|str|None, # None: the best of this machine
 )->torch.device:
-    "Refuse a device that this machine does not have."
+    "Refuse a device that this machine does not have, or cannot start."
+    best = default_device()
+    wanted = best if device is None else device
     try:
-        torch.empty(1, device=device if device is not None else default_device())
-        return torch.device(device) if device is not None else default_device()
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
-        raise InputError(
-            f"device={device}: this machine has no such device; pass 'cpu', "
-            f'or leave it out for the best it has ({default_device()})') from None
+        torch.empty(1, device=wanted)
+        return torch.device(wanted)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as e:
+        other = '' if str(wanted) == str(best) else f', or leave it out for the best there is ({best})'
+        raise InputError(f"device={wanted}: cannot be used here ({first_line(e)[:150]}); pass 'cpu'{other}") from None
 
 def align_weights(
     part:nn.Module, # changed in place

@@ -8,6 +8,7 @@ __all__ = ['imports_of', 'forget_notebooks', 'prepare_tests']
 # %% ../nbs/00g_testing.ipynb #7898c4a5
 import ast
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -42,7 +43,8 @@ def forget_notebooks()->None:
 def prepare_tests(
     cells:Sequence, # those that will run, each with a `source`; of all notebooks, in their order
 )->None:
-    "Import what notebooks import, and exempt it from the search for garbage: for processes that are forked from here."
+    "Hide GPUs, import what notebooks import, and exempt it from the search for garbage: for forks of this process."
+    os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
     for cell in cells:
         with suppress(ImportError): exec(compile(imports_of(cell.source), 'imports of a cell', 'exec'), {})
     if torch := sys.modules.get('torch'): torch.set_num_threads(1)  # each notebook has a core of its own

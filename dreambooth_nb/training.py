@@ -31,15 +31,15 @@ from .callbacks import Validation, find_callback
 from .card import model_card
 from .checks import check_config
 from .config import TrainingConfig, make_config, make_subjects, save_config
-from .core import default_device, seed_for, torch_defaults
+from .core import seed_for, torch_defaults
 from .cores import AttentionInFloat32, predict_in_parts
 from .data import DreamBoothData, LatentData
 from .engine import check_devices, make_optimizer, make_trainer, quiet_lightning, run_trainer
 from .engine import shard_model, unshard_model
 from .errors import InputError
-from .families import denoiser_of, family_of, trainable_parts
+from .families import denoiser_of, family_of, networks, trainable_parts
 from .files import replacing_file, writable_folder
-from .fit import fit_config, fit_line
+from .fit import fit_config, fit_line, training_device
 from .adapters import merge_trained, parameter_groups
 from .freezing import select_trainable
 from .fused_backward import FusedBackwardAdamW
@@ -342,9 +342,11 @@ def run_training(
             return _run(_plan(config, subjects, pipeline, folder), prior, validate, progress, watch)
 
 # %% ../nbs/09h_run.ipynb #5d0afac6
-def _own_copy(pipeline):
-    "Copy the trainable parts of a pipeline, in single precision; the rest is shared."
-    return with_parts(pipeline, **{name: deepcopy(part).float() for name, part in trainable_parts(pipeline).items()})
+def _own_copy(pipeline, device):
+    "Copy what training changes, in single precision, or moves to another device; the rest is shared."
+    moved = {name: deepcopy(part) for name, part in networks(pipeline).items() if part.device.type != device.type}
+    trained = {name: deepcopy(part).float() for name, part in trainable_parts(pipeline).items()}
+    return with_parts(pipeline, **moved | trained)
 
 def _fitted(config, pipeline, subjects):
     "Change what must be changed so that training fits into the memory that `fit` names, and say so."
@@ -357,7 +359,7 @@ def _plan(config, subjects, pipeline, folder):
     "Open the model and the photos, complete the config, and find out where the run begins."
     subjects = subjects or make_subjects(config)
     resume_from = checkpoint_to_resume(folder, config)
-    if pipeline is not None: pipeline = _own_copy(pipeline)
+    if pipeline is not None: pipeline = _own_copy(pipeline, training_device(config))
     else:
         pipeline = load_pipeline(config.pretrained_model_name_or_path, device='cpu', revision=config.revision,
                                  variant=config.variant)
@@ -423,7 +425,7 @@ def _finish(run, trained):
     is_writing = run.output_dir is not None and rank_zero_only.rank == 0
     if is_writing and run.config.trainable in ('lora', 'token_embedding'):
         save_weights(run.output_dir, run.pipeline, trained)
-    merge_trained(run.pipeline).to(default_device())
+    merge_trained(run.pipeline).to(training_device(run.config))
     if not is_writing: return run
     save_pipeline(run.pipeline, run.output_dir)
     learned = [(s.instance_prompt, len(s.images), s.class_noun or s.name) for s in run.subjects]
