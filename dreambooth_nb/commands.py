@@ -64,7 +64,7 @@ def _validator(config, subjects):
     from dreambooth_nb.evaluation import validator
     from dreambooth_nb.judge import load_judge
     from dreambooth_nb.opening import load_pipeline
-    return validator(subjects[0], load_judge(), load_pipeline())
+    return validator(subjects[0], load_judge(), load_pipeline(), num_inference_steps=15)    # as many as `demo`
 
 def _run_train(
     args:argparse.Namespace, # the flags that were given
