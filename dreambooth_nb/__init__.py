@@ -9,6 +9,7 @@ _MODULES = {  # public name -> the module that defines it
     'load_pipeline': 'opening', 'save_pipeline': 'saving',
     'photo_notes': 'photo_board', 'write_photos': 'photo_board',
     'find_identifiers': 'identifiers', 'class_images': 'prior_images', 'forecast_memory': 'memory',
+    'forecast_seconds': 'duration',
     'TrainingConfig': 'config', 'train': 'training', 'run_training': 'training', 'plot_history': 'history',
     'generate': 'sampling', 'Sampling': 'sampling', 'generate_to': 'generation', 'Job': 'generation',
     'image_to_image': 'generation', 'latent_walk': 'generation', 'describe': 'describe',
