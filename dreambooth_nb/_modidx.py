@@ -842,6 +842,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'dreambooth_nb/identifiers.py'),
                                            'dreambooth_nb.identifiers._advice': ( 'identifiers.html#_advice',
                                                                                   'dreambooth_nb/identifiers.py'),
+                                           'dreambooth_nb.identifiers._candidate': ( 'identifiers.html#_candidate',
+                                                                                     'dreambooth_nb/identifiers.py'),
                                            'dreambooth_nb.identifiers._has_meaning': ( 'identifiers.html#_has_meaning',
                                                                                        'dreambooth_nb/identifiers.py'),
                                            'dreambooth_nb.identifiers._is_everyday': ( 'identifiers.html#_is_everyday',

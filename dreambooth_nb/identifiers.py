@@ -159,6 +159,14 @@ class Candidate(NamedTuple):
     word:str
     number:int          # of its token; the larger, the rarer
     effect:float|None   # from `word_effect`; None: the model was not asked
+    tokens:int=1        # that the word is split into
+    why:str=''          # it may serve, in a few words
+
+def _candidate(word, number, size, effect=None):
+    "Make a candidate and say what speaks for it."
+    why = f'one token, number {number:,} of {size:,} from frequent to rare'
+    if effect is not None: why += f'; what the model predicts changes by {effect:.1%}'
+    return Candidate(word, number, effect, why=why)
 
 def find_identifiers(
     tokenizer,              # of a pipeline
@@ -168,8 +176,8 @@ def find_identifiers(
     tried:int=60,           # how many of the rarest to ask for
 )->list[Candidate]: # the best first
     "Rank identifiers: single tokens, rare, and, if the model is given, without effect on what it generates."
-    words = _rare_words(tokenizer)
-    if pipeline is None: return [Candidate(*pair, None) for pair in words[:count]]
+    words, size = _rare_words(tokenizer), len(tokenizer)
+    if pipeline is None: return [_candidate(*pair, size) for pair in words[:count]]
     effects = word_effect(pipeline, [word for word, _ in words[:tried]], class_noun)
-    found = [Candidate(*pair, effect) for pair, effect in zip(words, effects)]
+    found = [_candidate(*pair, size, effect) for pair, effect in zip(words, effects)]
     return sorted(found, key=lambda candidate: candidate.effect)[:count]
