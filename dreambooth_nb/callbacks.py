@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EachStep', 'find_callback', 'EachRow', 'History', 'MetricsFile', 'TrackRows', 'Bar', 'Average', 'PriorRefresh',
-           'Validation', 'generate_now', 'Checkpoints']
+           'Validation', 'generate_now', 'Checkpoints', 'FromCheckpoint']
 
 # %% ../nbs/09b_callbacks.ipynb #4606bf8f
 import csv
@@ -31,6 +31,7 @@ from .files import replacing_file
 from .history import LOSSES, write_table
 from .optimizer_state import optimizer_tensors
 from .pipeline import with_parts
+from .reopening import load_to_branch
 from .run_folder import mark_best, prune_checkpoints
 from .sampling import generate
 from .showing import Images, progress_bar
@@ -137,6 +138,10 @@ def _explain_nonfinite(module, row, precision):
     return f'the backward pass overflowed in {precision}; lower learning_rate or use mixed_precision=no'
 
 # %% ../nbs/09b_callbacks.ipynb #e6cc7a74
+def _columns_of(rows):
+    "List the columns of rows, each once: a branch may have others than the run that it began with."
+    return list(dict.fromkeys(name for row in rows for name in row))
+
 class MetricsFile(EachRow):
     "Append each row to metrics.csv, as it happens."
     def __init__(self,
@@ -147,9 +152,10 @@ class MetricsFile(EachRow):
     def on_row(self, trainer, module, row):
         if not trainer.is_global_zero: return
         if self.file is None:
-            write_table(self.path, self.rows, row)
+            self.columns = _columns_of([row, *self.rows])
+            write_table(self.path, self.rows, self.columns)
             self.file = open(self.path, 'a', newline='', encoding='utf-8')
-        csv.DictWriter(self.file, row).writerow(row)
+        csv.DictWriter(self.file, self.columns, restval='nan').writerow(row)
         self.file.flush()
 
     def close(self):
@@ -291,7 +297,7 @@ class Validation(EachStep):
         for logger in trainer.loggers: logger.log_metrics(self.scores[step], step)
         if self.folder and trainer.is_global_zero:
             rows = [dict(step=step, **scores) for step, scores in sorted(self.scores.items())]
-            write_table(self.folder/'validation.csv', rows, rows[0])
+            write_table(self.folder/'validation.csv', rows, _columns_of(rows))
         return self.scores[step]
 
 # %% ../nbs/09b_callbacks.ipynb #4f467168
@@ -337,17 +343,17 @@ def _is_like(value, own):
 
 # %% ../nbs/09b_callbacks.ipynb #6ed2444a
 class Checkpoints(EachStep):
-    "Write the run's whole state now and then, and when it is interrupted; resume from it."
+    "Write the run's whole state now and then, and when it is interrupted."
     def __init__(self,
         output_dir:Path,            # receives checkpoint-N/
         history:History,            # whose values are looked at first: only a healthy state is saved
         validation:Validation,      # says which checkpoint is best
         average:Average|None=None,
         origin:dict|None=None,      # from `dreambooth_nb.beginning.origin`: what a resumed run must begin with too
-        resume_from:Path|None=None, # a checkpoint
+        held:Sequence[str]=(),      # as for `dreambooth_nb.weight_files.save_weights`
     ):
         self.folder, self.history, self.validation, self.average = output_dir, history, validation, average
-        self.origin, self.resume_from = origin or {}, resume_from
+        self.origin, self.held = origin or {}, held
         self.interrupted, self.saved = [], None     # the signals that came; the step of the last checkpoint
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
@@ -374,21 +380,6 @@ class Checkpoints(EachStep):
 
 # %% ../nbs/09b_callbacks.ipynb #79c6d42a
 @patch
-def on_fit_start(self:Checkpoints, trainer, module):
-    "Fill the run's state from the checkpoint that it is resumed from."
-    if self.resume_from is None: return
-    optimizer, scheduler = trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler
-    if self.average: self.average.on_fit_start(trainer, module)     # whichever of the two is told first
-    averages = self.average.tensors() if self.average else None
-    state = load_checkpoint(self.resume_from, module.pipeline, module.trained, optimizer, averages)
-    stateful = dict(lr_scheduler=scheduler, scaler=trainer.precision_plugin)
-    for name, own in stateful.items():
-        if not _is_like(state.get(name), own.state_dict()):
-            raise InputError(f'{self.resume_from}: its {name} is not that of this run; use another checkpoint')
-    for name, own in stateful.items(): own.load_state_dict(state[name])
-    for group, rate in zip(optimizer.param_groups, scheduler.get_last_lr()): group['lr'] = rate
-
-@patch
 def _write(self:Checkpoints, trainer, module, step, scores):
     "Write a checkpoint, from all processes' pieces; note whether it is the best, and delete old ones."
     tensors = self._gathered(trainer, module)
@@ -399,7 +390,7 @@ def _write(self:Checkpoints, trainer, module, step, scores):
         scaler=trainer.precision_plugin.state_dict(),
         validation=scores)
     weights, optimizer, average = tensors
-    path = save_checkpoint(self.folder, step, module.pipeline, weights, optimizer, state, average)
+    path = save_checkpoint(self.folder, step, module.pipeline, weights, optimizer, state, average, self.held)
     metric, total_limit = scores.get('score', scores.get('val_loss')), module.config.checkpoints_total_limit
     if metric is not None: mark_best(self.folder, path, metric, lower_is_better='score' not in scores)
     if total_limit is not None: prune_checkpoints(self.folder, path, total_limit)
@@ -412,5 +403,36 @@ def _gathered(self:Checkpoints, trainer, module):
     if not module.is_sharded: return weights, optimizer, average
     moments = optimizer_tensors(optimizer, weights)
     average = average and {name: full_tensor(tensor) for name, tensor in average.items()}
-    return (full_weights(module.pipeline, weights),
+    return (full_weights(module.pipeline, weights, self.held),
             {name: full_tensor(tensor) for name, tensor in moments.items()}, average)
+
+# %% ../nbs/09b_callbacks.ipynb #b74b0cb5
+class FromCheckpoint(L.Callback):
+    "Fill the run's state from a checkpoint before the first step."
+    def __init__(self,
+        path:Path,              # a checkpoint
+        is_branch:bool=False,   # of another run, whose settings may be others
+        average:Average|None=None,  # is filled too
+    ): self.path, self.is_branch, self.average = path, is_branch, average
+
+    def on_fit_start(self, trainer, module):
+        optimizer, scheduler = trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler
+        if self.average: self.average.on_fit_start(trainer, module)     # whichever of the two is told first
+        averages = self.average.tensors() if self.average else None
+        load = load_to_branch if self.is_branch else load_checkpoint
+        state = load(self.path, module.pipeline, module.trained, optimizer, averages)
+        if self.is_branch: state = self._as_in_branch(state, scheduler, trainer.precision_plugin)
+        stateful = dict(lr_scheduler=scheduler, scaler=trainer.precision_plugin)
+        for name, own in stateful.items():
+            if not _is_like(state.get(name), own.state_dict()):
+                raise InputError(f'{self.path}: its {name} is not that of this run; use another checkpoint')
+        for name, own in stateful.items(): own.load_state_dict(state[name])
+        for group, rate in zip(optimizer.param_groups, scheduler.get_last_lr()): group['lr'] = rate
+
+    def _as_in_branch(self, state, scheduler, scaler):
+        "Return the state as a run with the branch's schedule and precision would have it at this step."
+        step, own = state['step'], scheduler.state_dict()
+        rates = [rate*factor(step) for rate, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas)]
+        place = own | dict(last_epoch=step, _step_count=step + 1, _last_lr=rates)
+        is_usable = _is_like(state.get('scaler'), scaler.state_dict())
+        return dict(lr_scheduler=place, scaler=state['scaler'] if is_usable else scaler.state_dict())

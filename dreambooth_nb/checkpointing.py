@@ -6,6 +6,7 @@
 __all__ = ['save_checkpoint', 'load_checkpoint']
 
 # %% ../nbs/08_checkpointing.ipynb #7c223cff
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from .optimizer_state import load_optimizer, optimizer_numbers, optimizer_tensors
 from .pipeline import DiffusionPipeline
 from .run_folder import new_checkpoint, verified_facts, write_facts
-from .weight_files import copy_into, read_average, read_tensors, read_weights
-from .weight_files import save_tensors, save_weights
+from .weight_files import copy_into, put_weights, read_average, read_parts
+from .weight_files import read_tensors, read_weights, save_tensors, save_weights
 
 # %% ../nbs/08_checkpointing.ipynb #636c1145
 def save_checkpoint(
@@ -26,11 +27,12 @@ def save_checkpoint(
     optimizer:torch.optim.Optimizer|dict[str, Tensor], # or its tensors, from several processes
     state:dict,                         # what else is needed: scheduler, scaler, settings; for JSON
     ema:dict[str, Tensor]|None=None,    # averaged weights, by full name
+    held:Iterable[str]=(),              # parts that are written too: trained earlier, frozen now
 )->Path: # the new folder
     "Write a checkpoint completely or not at all."
     own = isinstance(optimizer, torch.optim.Optimizer)
     with new_checkpoint(output_dir, step) as (path, folder):
-        save_weights(folder, pipeline, trained)
+        save_weights(folder, pipeline, trained, held)
         moments = optimizer_tensors(optimizer, trained) if own else optimizer
         save_tensors(moments, folder/'trainer_state'/'optimizer.safetensors')
         if ema is not None: save_tensors(ema, folder/'trainer_state'/'ema.safetensors')
@@ -47,11 +49,14 @@ def load_checkpoint(
 )->dict: # the state that was saved, and 'step'
     "Bring a run back to where it was; nothing is changed unless all of it fits."
     path, ema = Path(path), ema or {}
-    facts, weights = verified_facts(path), read_weights(path, pipeline, trained)
+    facts = verified_facts(path)
+    # of a branch, frozen weights too: they may have been trained before it
+    weights = read_parts(path, pipeline) if 'branch' in facts['state'] else {}
+    weights = weights or read_weights(path, pipeline, trained)
     averages = read_average(path/'trainer_state'/'ema.safetensors', ema)
     if optimizer is not None:
         moments = read_tensors(path/'trainer_state'/'optimizer.safetensors')
         load_optimizer(optimizer, trained, moments, facts['optimizer_numbers'])
-    copy_into(trained, weights)
+    put_weights(pipeline, trained, weights)
     copy_into(ema, averages)
     return facts['state'] | dict(step=facts['step'])

@@ -76,6 +76,11 @@ def _text_encoder_problems(config):
         yield (f'stop_text_encoder_training={config.stop_text_encoder_training}: '
                'nothing else learns with trainable=token_embedding; lower max_train_steps instead')
 
+def _stands_in(checkpoint, folder):
+    "Check whether a checkpoint stands in this folder, whatever the two are called."
+    from dreambooth_nb.files import usable_path
+    return usable_path(checkpoint, 'branch_from').resolve().parent == usable_path(folder, 'output_dir').resolve()
+
 def _value_problems(config):
     "Yield values that no training can use."
     if config.resolution and config.resolution % 8:
@@ -89,6 +94,9 @@ def _value_problems(config):
     if config.output_dir is None and config.resume_from_checkpoint:
         yield (f'resume_from_checkpoint={config.resume_from_checkpoint}: without output_dir there are no checkpoints; '
                'give the output_dir of the run')
+    if config.branch_from and config.output_dir and _stands_in(config.branch_from, config.output_dir):
+        yield (f'branch_from={config.branch_from}: is a checkpoint of output_dir={config.output_dir} itself; '
+               'a branch is a run of its own, so give another output_dir')
 
 # %% ../nbs/08d_checks.ipynb #29b45ceb
 def _has_gpu():
@@ -145,7 +153,8 @@ NEEDS = { # setting -> what it has an effect with
     'prior_generation_precision': _PRIOR, 'class_data_dir': _PRIOR,
     'rank': _LORA, 'lora_alpha': _LORA, 'lora_dropout': _LORA,
     'num_validation_images': _IMAGES, 'validation_guidance_scale': _IMAGES, 'validation_scheduler': _IMAGES,
-    'allow_changed_photos': ('resume_from_checkpoint', lambda c: c.resume_from_checkpoint is not None),
+    'allow_changed_photos': ('resume_from_checkpoint or branch_from',
+                             lambda c: c.resume_from_checkpoint is not None or c.branch_from is not None),
     'ema_decay': ('use_ema', lambda c: c.use_ema),
     'crop_variants': ('random crops and cache_latents', lambda c: c.cache_latents and not c.center_crop),
     'lr_warmup_steps': ("an lr_scheduler other than 'constant'", lambda c: c.lr_scheduler != 'constant'),

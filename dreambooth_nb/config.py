@@ -44,7 +44,8 @@ class TrainingConfig:
     # one or several prompts for the class images; None: 'a photo of a NOUN'
     class_prompt:Texts|Text|None=None
     # folder of the class images; images of yours in it are used first;
-    # None: OUTPUT_DIR/class_images (diffusers demands a folder)
+    # None: OUTPUT_DIR/class_images (diffusers demands a folder); with branch_from, those of the run that is branched
+    # from are used where they fit, and stay where they are
     class_data_dir:Text|None=None
     background:Text='white'             # what shows through where a photo is transparent
     # use captions next to the photos (.txt, .caption, metadata.jsonl or .csv); diffusers does not
@@ -141,7 +142,10 @@ class TrainingConfig:
     # the oldest above this number are deleted, the best never; None: all stay
     checkpoints_total_limit:Count|None=None
     resume_from_checkpoint:Text|None=None # 'latest' or a checkpoint's name, such as checkpoint-500
-    # resume although photos or captions differ from those that the run began with
+    # path of a checkpoint of another run, such as run/checkpoint-150: a run of its own begins with it, goes on to
+    # max_train_steps and may have other settings; resume_from_checkpoint=latest takes precedence once it has its own
+    branch_from:Text|None=None
+    # resume or branch although photos or captions differ from those that the run began with
     allow_changed_photos:Switch=False
 
     # generate images of it during training; None: the instance prompt, if validation_steps is given

@@ -6,17 +6,15 @@
 __all__ = ['describe', 'description']
 
 # %% ../nbs/13a_describe.ipynb #6b50ae34
-import csv
 import json
 import re
-from collections import deque
-from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from PIL import Image
 
+from .branches import earlier_runs, is_run, last_row
 from .config import load_config, subject_phrase, subject_settings, what_trains
 from .errors import InputError, one_line
 from .files import usable_path
@@ -24,7 +22,8 @@ from .generation import command_for, image_facts, learned_phrases
 from .markup import shell_command
 from .opening import check_folder, model_name
 from .pipeline import MODELS
-from .run_folder import best_checkpoint, checkpoint_facts, checkpoint_sizes, list_checkpoints
+from .run_folder import best_checkpoint, branch_record, checkpoint_facts, checkpoint_sizes
+from .run_folder import list_checkpoints
 from .tensor_files import PICKLES, TENSORS_SHA256, read_safetensors, safetensors_header
 
 # %% ../nbs/13a_describe.ipynb #1373af0d
@@ -56,6 +55,11 @@ def _resume_command(run, checkpoint):
     "Write the command that continues a run."
     return _train_command('--config', run/'config.yaml', '--resume_from_checkpoint', checkpoint)
 
+def _branch_command(run, checkpoint):
+    "Write the command that goes back to a checkpoint and continues in a folder of its own; settings may be added."
+    place = run.with_name(f'{run.name}-from-{checkpoint.name}')
+    return _train_command('--config', run/'config.yaml', '--branch_from', checkpoint, '--output_dir', place)
+
 def _describe_image(path):
     "Describe an image by its record."
     facts = image_facts(path)
@@ -77,11 +81,13 @@ def _describe_checkpoint(folder):
         weights=', '.join(weights),
         weights_size=f"{sizes['usable']/1e6:.1f} MB",
         resumable_size=f"{sizes['resumable']/1e6:.1f} MB",
+        **_branch_facts(folder),
         versions=facts.get('versions'))
     in_run = (run/'config.yaml').is_file()
     phrase = learned_phrases(run)[0] if in_run else 'a dog'
     use = [_generate_command(folder, f'a photo of {phrase}')]
-    return 'a checkpoint of a training run', shown, use + [_resume_command(run, folder.name)]*in_run
+    if in_run: use += [_resume_command(run, folder.name), _branch_command(run, folder)]
+    return 'a checkpoint of a training run', shown, use
 
 def _configurations(folder, family):
     "Read the configurations of a pipeline's parts, which a family's `image_size` looks at."
@@ -102,22 +108,19 @@ def _describe_pipeline(folder):
         parts={part: _size(folder/part) for part in family.parts if (folder/part).is_dir()})
     return f'a pipeline of {family.name}', facts, [_generate_command(folder)]
 
-def _last_row(path):
-    "Read the metrics of the last step; {} before the first, or where they cannot be read."
-    with suppress(OSError, ValueError, csv.Error), path.open(newline='', encoding='utf-8') as file:
-        return (deque(csv.DictReader(file), 1) or [{}])[-1]
-    return {}
-
-def _earlier_runs(folder):
-    "List the runs that once were in a folder."
-    return sorted(p.name for p in folder.glob('earlier-*') if re.fullmatch(r'earlier-\d+', p.name) and p.is_dir())
+def _branch_facts(folder):
+    "Say from which checkpoint a run branched, and what was changed; nothing of a run that began with step 1."
+    record = branch_record(folder)
+    if record is None: return {}
+    return dict(branched_from=record['checkpoint'], at_step=record['step'], changed=record['changes'] or 'nothing')
 
 def _run_facts(folder, config, checkpoints, best):
     "Collect what a run trains, and how far it is."
-    last = _last_row(folder/'metrics.csv')
+    last = last_row(folder/'metrics.csv')
     return dict(
         subject=', '.join(subject_phrase(s) for s in subject_settings(config)),
         made_from=model_name(config.pretrained_model_name_or_path),
+        **_branch_facts(folder),
         trained=what_trains(config),
         prior_preservation=config.with_prior_preservation,
         seed=config.seed,
@@ -125,7 +128,7 @@ def _run_facts(folder, config, checkpoints, best):
         last_loss=last.get('loss'),
         checkpoints=', '.join(checkpoints) or 'none',
         best=best,
-        earlier_runs=', '.join(_earlier_runs(folder)))
+        earlier_runs=', '.join(earlier_runs(folder)))
 
 def _describe_run(folder):
     "Describe the output folder of `dreambooth train`."
@@ -184,12 +187,6 @@ def _describe_weights(path):
 # %% ../nbs/13a_describe.ipynb #f47cd4e8
 _IMAGES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif', '.tif', '.tiff')
 
-def _is_run(folder):
-    "Check whether a folder is the output of `dreambooth train`."
-    if not (folder/'config.yaml').is_file(): return False
-    written = [folder/'metrics.csv', folder/'model_index.json', *folder.glob('checkpoint-*')]
-    return any(path.exists() for path in written)
-
 def _describe_images(folder, count):
     "Describe a folder of images: class images, generated ones, or photos."
     if (folder/'manifest.json').is_file():
@@ -207,10 +204,10 @@ def _describe_images(folder, count):
 def _describe_folder(folder):
     "Describe a folder."
     if (folder/'trainer_state'/'state.json').is_file(): return _describe_checkpoint(folder)
-    if _is_run(folder): return _describe_run(folder)
+    if is_run(folder): return _describe_run(folder)
     if (folder/'model_index.json').is_file(): return _describe_pipeline(folder)
     if count := sum(p.suffix.lower() in _IMAGES for p in folder.iterdir()): return _describe_images(folder, count)
-    if earlier := _earlier_runs(folder):
+    if earlier := earlier_runs(folder):
         use = [shell_command('dreambooth', 'info', folder/name) for name in earlier]
         return 'a folder of earlier runs', dict(earlier_runs=', '.join(earlier)), use
     raise InputError(

@@ -10,6 +10,8 @@ import hashlib
 import json
 import re
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from itertools import chain, count
 from pathlib import Path
@@ -19,7 +21,7 @@ from PIL import Image
 
 from .errors import InputError, bounded_message
 from .families import fingerprint
-from .files import file_sha256, replacing_file, writable_folder
+from .files import file_sha256, replacing_file, usable_path, writable_folder
 from .photos import load_photos
 from .pipeline import DiffusionPipeline
 from .sampling import generate
@@ -70,10 +72,17 @@ def _kept(folder, manifest, settings):
                 f"class_data_dir={str(folder)!r} holds images with {key}={manifest['settings'].get(key)!r}, "
                 f"but {key}={value!r} is asked for; "
                 'choose another folder, or delete manifest.json and the class-*.png in this one')
-    return {image['seed']: image for image in manifest['images']
+    return {image['seed']: folder/image['file'] for image in manifest['images']
             if _is_unchanged(folder/image['file'], image['sha256'])}
 
 def _is_unchanged(path, sha256): return path.is_file() and file_sha256(path) == sha256
+
+def _lent(lenders, settings):
+    "List the images of other runs' folders that were made in the same way, by seed."
+    found = {}
+    for folder in lenders:
+        with suppress(InputError): found = _kept(folder, _read_manifest(folder), settings) | found
+    return found
 
 def _keep(folder, images, settings, manifest):
     "Write the manifest, then the images that it names; one that it does not name would count as the user's."
@@ -131,9 +140,11 @@ def _own_images(folder, manifest, most):
             f'give num_class_images={len(own)} to use all'), stacklevel=4)
     return [photo.image for photo in own[:most]]
 
-def _open_folder(class_data_dir, num_prompts, most):
+def _open_folder(class_data_dir, num_prompts, most, is_needed):
     "Return the folder of the class images, its manifest, and the user's own images in it."
     if not class_data_dir: return None, {}, []
+    folder = usable_path(class_data_dir, 'class_data_dir')
+    if not is_needed and not folder.exists(): return folder, _read_manifest(folder), []
     folder = writable_folder(class_data_dir, 'class_data_dir')
     manifest = _read_manifest(folder)
     own = _own_images(folder, manifest, most)
@@ -142,6 +153,13 @@ def _open_folder(class_data_dir, num_prompts, most):
             f'class_prompt: {num_prompts} prompts, but class_data_dir={folder} has images of your own; '
             'give the one prompt that describes them')
     return folder, manifest, own
+
+def _own_lent(lenders, most):
+    "Load the user's own class images from the first of other runs' folders that has some."
+    for folder in lenders:
+        with suppress(InputError):
+            if folder.is_dir() and (own := _own_images(folder, _read_manifest(folder), most)): return own
+    return []
 
 def _checked_prompts(class_prompt, num_class_images):
     "Return the prompts as a list."
@@ -166,16 +184,19 @@ def class_images(
     precision:str='auto',               # as `generate`
     first:int=0,                        # number of the first image; a refresh continues where the last one ended
     model:str|None=None,                # its `fingerprint`, for the manifest; None: taken now
+    # folders of other runs: images there that were made in the same way are used, and nothing is written
+    lenders:Sequence[Path]=(),
     progress:bool=True,                 # show a bar
 )->list[Image.Image]: # num_class_images images
     "Let the model show its own class: what prior preservation holds on to (section 3.3)."
     prompts = _checked_prompts(class_prompt, num_class_images)
-    folder, manifest, own = _open_folder(class_data_dir, len(prompts), num_class_images)
+    folder, manifest, own = _open_folder(class_data_dir, len(prompts), num_class_images, is_needed=not lenders)
+    own = own or _own_lent(lenders, num_class_images)
     if len(own) == num_class_images: return own
     how = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
     settings = dict(model=model or fingerprint(pipeline), prompt=prompts[0] if len(prompts) == 1 else prompts,
                     seed=seed, scheduler=type(pipeline.scheduler).__name__, **how)
-    kept = _kept(folder, manifest, settings) if folder else {}
+    kept = _lent(lenders, settings) | (_kept(folder, manifest, settings) if folder else {})
     wanted = range(seed + first, seed + first + num_class_images - len(own))
     missing = [s for s in wanted if s not in kept]
     if own and missing:
@@ -191,5 +212,5 @@ def class_images(
         images |= made
         if folder and _process()[0] == 0: _keep(folder, made, settings, manifest)
     for s in wanted:
-        if s not in images: images[s] = Image.open(folder/kept[s]['file']).convert('RGB')
+        if s not in images: images[s] = Image.open(kept[s]).convert('RGB')
     return own + [images[s] for s in wanted]

@@ -24,10 +24,10 @@ from fastcore.meta import delegates
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
-from .beginning import check_start, checkpoint_to_resume, complete_config, keep_images, origin
-from .beginning import set_earlier_aside
-from .callbacks import Average, Bar, Checkpoints, History, MetricsFile, PriorRefresh, TrackRows
-from .callbacks import Validation, find_callback
+from .beginning import check_start, checkpoint_to_begin_with, complete_config, keep_images, lineage
+from .beginning import origin, set_earlier_aside
+from .callbacks import Average, Bar, Checkpoints, FromCheckpoint, History, MetricsFile, PriorRefresh
+from .callbacks import TrackRows, Validation, find_callback
 from .card import model_card
 from .checks import check_config
 from .config import TrainingConfig, make_config, make_subjects, save_config
@@ -49,13 +49,13 @@ from .objectives import objective_of
 from .opening import load_pipeline
 from .pipeline import with_parts
 from .prior import prior_preservation_loss
-from .run_folder import claim_folder
+from .run_folder import claim_folder, write_branch_record
 from .saving import save_pipeline
 from .showing import Film, is_notebook
 from .subject import Subject
 from .trackers import tracking
 from .watching import Watch
-from .weight_files import full_tensor, save_weights
+from .weight_files import full_tensor, held_parts, save_weights
 
 # after our own modules, whose import of diffusers is a quiet one
 from diffusers import DiffusionPipeline
@@ -262,9 +262,14 @@ class _Plan:
     subjects:list[Subject]
     pipeline:DiffusionPipeline  # its own
     folder:Path|None
-    resume_from:Path|None       # a checkpoint
+    begin_with:Path|None        # a checkpoint
+    is_branch:bool              # the checkpoint is another run's
     start:int                   # optimiser steps that are done
-    origin:dict                 # what it begins with
+    origin:dict                 # what it begins with; 'branch': from which checkpoint of another run it branched
+
+    @property
+    def held(self): # parts of which its checkpoints hold all, whatever it trains
+        return held_parts(self.begin_with, self.pipeline) if 'branch' in self.origin else []
 
 # %% ../nbs/09h_run.ipynb #9b60761c
 # the paper's prior preservation, and the text encoder as diffusers recommends; diffusers' flags have both off
@@ -358,7 +363,7 @@ def _fitted(config, pipeline, subjects):
 def _plan(config, subjects, pipeline, folder):
     "Open the model and the photos, complete the config, and find out where the run begins."
     subjects = subjects or make_subjects(config)
-    resume_from = checkpoint_to_resume(folder, config)
+    begin_with, is_branch = checkpoint_to_begin_with(folder, config)
     if pipeline is not None: pipeline = _own_copy(pipeline, training_device(config))
     else:
         pipeline = load_pipeline(config.pretrained_model_name_or_path, device='cpu', revision=config.revision,
@@ -366,18 +371,21 @@ def _plan(config, subjects, pipeline, folder):
     for subject in subjects: subject.check(pipeline.tokenizer)
     asked, now = _fitted(config, pipeline, subjects), origin(pipeline, subjects)
     full = complete_config(asked, pipeline, subjects)
-    return _Plan(full, asked, subjects, pipeline, folder, resume_from, check_start(resume_from, full, now), now)
+    start = check_start(begin_with, full, now, is_branch)
+    if record := lineage(begin_with, full, now, subjects, is_branch): now['branch'] = record
+    return _Plan(full, asked, subjects, pipeline, folder, begin_with, is_branch, start, now)
 
 def _make_callbacks(plan, trained, validate, progress):
     "Make what happens between steps, in this order: a step is averaged before it is validated or saved."
-    config, folder, before = plan.config, plan.folder, plan.resume_from and plan.resume_from.parent
+    config, folder, before = plan.config, plan.folder, plan.begin_with and plan.begin_with.parent
     history = History(rows_before(before, plan.start))
     average = Average(trained, config.ema_decay) if config.use_ema else None
     validation = Validation(folder, validate, average, scores_before(before, plan.start))
-    callbacks = [average, history, TrackRows(), Bar() if progress else None, validation]
+    filled = FromCheckpoint(plan.begin_with, plan.is_branch, average) if plan.begin_with else None
+    callbacks = [average, filled, history, TrackRows(), Bar() if progress else None, validation]
     if folder:
         callbacks += [MetricsFile(folder/'metrics.csv', history.rows),
-                      Checkpoints(folder, history, validation, average, plan.origin, plan.resume_from)]
+                      Checkpoints(folder, history, validation, average, plan.origin, plan.held)]
     return [callback for callback in callbacks if callback is not None]
 
 # %% ../nbs/09h_run.ipynb #fa86cab5
@@ -385,7 +393,9 @@ def _run(plan, prior, validate, progress, watch):
     "Do the work of `run_training`, in a folder that is its own."
     full, folder, start = plan.config, plan.folder, plan.start
     prior = prior if prior is None or isinstance(prior[0], list) else [prior]
-    data = DreamBoothData(plan.subjects, plan.pipeline, full, folder, prior, start, progress)
+    lenders = [[Path(place).expanduser() for place in places]
+               for places in plan.origin.get('branch', {}).get('class_images', [])]
+    data = DreamBoothData(plan.subjects, plan.pipeline, full, folder, prior, start, progress, lenders)
     refresh = [PriorRefresh(plan.pipeline)] if full.prior_refresh_steps else []
     trained = select_trainable(
         plan.pipeline, full.trainable, full.trainable_pattern, [s.identifier for s in plan.subjects],
@@ -404,7 +414,8 @@ def _run(plan, prior, validate, progress, watch):
 
 def _begin_folder(plan):
     "Make room for the run and write what it begins with; from here on files are written."
-    set_earlier_aside(plan.folder, plan.config, plan.resume_from, plan.start)
+    set_earlier_aside(plan.folder, plan.config, plan.begin_with, plan.start)
+    write_branch_record(plan.folder, plan.origin.get('branch'))
     keep_images(plan.subjects, plan.folder/'instance_images')
     save_config(plan.asked, plan.folder/'config.yaml')
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['save_tensors', 'save_weights', 'read_tensors', 'full_tensor', 'full_weights', 'split_like', 'copy_into',
-           'read_weights', 'read_average', 'load_weights']
+           'read_weights', 'read_average', 'load_weights', 'held_parts', 'read_parts', 'put_weights']
 
 # %% ../nbs/08j_weight_files.ipynb #93606bbf
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -117,9 +118,10 @@ def save_weights(
     folder:str|Path,                # exists; receives unet/, text_encoder/, or a file of adapters or rows
     pipeline:DiffusionPipeline,     # gives what is not trained
     trained:dict[str, Tensor],      # by full name, as from `dreambooth_nb.freezing.select_trainable`
+    held:Iterable[str]=(),          # parts that are written completely too: trained earlier, and frozen since
 )->None:
     "Write what was trained as diffusers keeps it."
-    folder, kinds = Path(folder), {_kind(name) for name in trained}
+    folder, kinds = Path(folder), {_kind(name) for name in trained}.union(held)
     for part in trainable_parts(pipeline):
         if part in kinds: _save_part(folder, pipeline, part, trained)
     if 'lora' in kinds: _save_lora(folder, pipeline, trained)
@@ -170,9 +172,10 @@ def full_tensor(
 def full_weights(
     pipeline:DiffusionPipeline,         # its parts may be split
     trained:dict[str, nn.Parameter],    # what `save_weights` is to write
+    held:Iterable[str]=(),              # as for `save_weights`
 )->dict[str, Tensor]: # by full name; of a part that is written completely, also what is frozen
     "Gather all that `save_weights` needs; every process must call it."
-    kinds, weights = {_kind(name) for name in trained}, {}
+    kinds, weights = {_kind(name) for name in trained}.union(held), {}
     for part in trainable_parts(pipeline):     # in one order on all processes
         if part in kinds: weights |= _named_state(pipeline, part)
     return {name: full_tensor(tensor.detach()) for name, tensor in (weights | trained).items()}
@@ -225,3 +228,34 @@ def load_weights(
 )->None:
     "Bring trained weights back, bit for bit."
     copy_into(trained, read_weights(folder, pipeline, trained))
+
+# %% ../nbs/08j_weight_files.ipynb #af649fb8
+def held_parts(
+    folder:str|Path,                # that `save_weights` wrote
+    pipeline:DiffusionPipeline,     # whose parts may be in it
+)->list[str]: # such as 'unet'; none if it holds adapters or rows
+    "List the parts of a pipeline that a folder holds completely."
+    return [part for part in trainable_parts(pipeline) if (Path(folder)/_file_of(pipeline, part)).exists()]
+
+def read_parts(
+    folder:str|Path,                # that `save_weights` wrote
+    pipeline:DiffusionPipeline,     # not changed
+)->dict[str, Tensor]: # by full name
+    "Read all weights of the parts that a folder holds completely, those that are frozen too."
+    found = {}
+    for part in held_parts(folder, pipeline):
+        path = Path(folder)/_file_of(pipeline, part)
+        tensors = read_tensors(path)
+        found |= {name: _fit(path, name, tensors.get(_key(pipeline, name)), own)
+                  for name, own in _named_state(pipeline, part).items()}
+    return found
+
+def put_weights(
+    pipeline:DiffusionPipeline,         # changed in place
+    trained:dict[str, nn.Parameter],    # changed in place
+    weights:dict[str, Tensor],          # from `read_parts` or `read_weights`
+)->None:
+    "Give weights their values, bit for bit, whether they are trained or frozen."
+    own = dict(trained)
+    for part in trainable_parts(pipeline): own |= _named_state(pipeline, part)
+    copy_into({name: own[name] for name in weights}, weights)
