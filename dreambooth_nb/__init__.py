@@ -16,6 +16,7 @@ _MODULES = {  # public name -> the module that defines it
     'demo': 'evaluation', 'evaluate': 'evaluation',
     'load_judge': 'judge', 'toyland_panel': 'judge', 'photo_panel': 'measures',
     'load_lora': 'lora_files', 'write_card': 'publishing', 'push_to_hub': 'publishing',
+    'studio': 'studio',
     'attention_maps': 'attention', 'image_attention_maps': 'attention', 'attention_figure': 'attention'}
 __all__ = [*_MODULES, '__version__']
 

@@ -36,9 +36,10 @@ class Watch(EachStep, EachRow):
     def on_train_start(self, trainer, module):
         last = module.config.max_train_steps
         self.chosen = spread_steps(last) if self.steps is None else self.steps
-        self.live = Live()      # a display of its own for each run
-        self.film = Film(self.prompts or _own_prompts(trainer.datamodule.subjects))
+        self.begin(self.prompts or _own_prompts(trainer.datamodule.subjects))
         self.look(trainer, module, module.step)
+
+    def begin(self, prompts): self.live, self.film = Live(), Film(prompts)  # of its own for each run
 
     def on_step_end(self, trainer, module, step): self.look(trainer, module, step)
 
@@ -48,11 +49,15 @@ class Watch(EachStep, EachRow):
         if step not in self.chosen or not is_seen: return
         average = find_callback(trainer.callbacks, Average)
         with average.in_place() if average else nullcontext():
-            self.film.add(step, generate_now(module, self.film.prompts, self.num_images, **self.settings))
-        self.live.show(self.film, is_final=False)
+            self.film.add(step, self.images_of(module))
+        self.show(is_final=False)
+
+    def images_of(self, module): return generate_now(module, self.film.prompts, self.num_images, **self.settings)
+
+    def show(self, is_final=True): self.live.show(self.film, is_final)
 
     def close(self):
-        if self.film and self.film.frames: self.live.show(self.film)
+        if self.film and self.film.frames: self.show()
 
 def _own_prompts(subjects):
     "List the prompts of subjects and of their classes."
