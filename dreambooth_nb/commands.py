@@ -247,8 +247,7 @@ def _run_tokens(
     if not found:
         raise InputError(f'model={args.model}: its vocabulary has no rare short words; sks is the usual choice')
     print('word     token' + '  effect'*args.ask_model)
-    for word, number, effect in found:
-        print(f'{word:6} {number:7}' + (f' {effect:7.3f}' if args.ask_model else ''))
+    for c in found: print(f'{c.word:6} {c.number:7}' + (f' {c.effect:7.3f}' if args.ask_model else ''))
 
 def _add_tokens_flags(
     parser:argparse.ArgumentParser, # of `dreambooth tokens`
