@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STABLE_DIFFUSION_1_5', 'StoredActivations', 'StepSettings', 'Memory', 'memory_table', 'set_gradient_checkpointing',
-           'halve_frozen', 'measure_memory', 'LiveBytes', 'Forecast', 'forecast_memory']
+           'halve_frozen', 'measure_memory', 'LiveBytes', 'skeleton_of', 'Forecast', 'forecast_memory']
 
 # %% ../nbs/07a_memory.ipynb #3572ead0
 import difflib
@@ -323,8 +323,10 @@ def _read_configs(model):
     return configs
 
 # %% ../nbs/07a_memory.ipynb #fc59d5ea
-def _skeleton(model):
-    "Make a pipeline whose networks have no weights."
+def skeleton_of(
+    model:DiffusionPipeline|str|Path|dict,  # as `forecast_memory`
+)->DiffusionPipeline: # networks on the 'meta' device; of a pipeline, the rest is shared
+    "Make a pipeline of the same sizes whose networks have no weights."
     if isinstance(model, DiffusionPipeline):
         return with_parts(model, **{name: _bare(type(part), part.config, part.dtype)
                                     for name, part in networks(model).items()})
@@ -369,7 +371,7 @@ def _note_gradients(trained, dropped):
 
 def _dry_run(model, settings, as_on_cuda):
     "Count a step on fake tensors."
-    own = _skeleton(model)
+    own = skeleton_of(model)
     with torch.device('meta'): _prepare(own, settings)
     ids = _prompt_ids(own, settings)
     with FakeTensorMode():

@@ -7,6 +7,7 @@ __all__ = ['STYLE', 'picture', 'text_line', 'wide', 'field', 'Later', 'PhotosPan
 
 # %% ../nbs/18c_panels.ipynb #6dbd8005
 import threading
+import warnings
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -32,6 +33,7 @@ STYLE = """<style>
 .db-note {color: var(--jp-warn-color0, #b35900);}
 .db-error {color: var(--jp-error-color1, #c62828); font-weight: 600;}
 .db-wide {flex-flow: row wrap;}
+.db-stage .widget-readout {min-width: 110px;}
 </style>"""
 
 def picture(
@@ -173,6 +175,25 @@ def _try(self:PhotosPanel, make):
         self.show(subject)
 
 def _words(subject): return dict(class_noun=subject.class_noun or 'thing', identifier=subject.identifier)
+
+@patch
+def rename(self:PhotosPanel,
+    class_noun:str, # of the subject
+    identifier:str,
+)->None:
+    "Use other words for the subject; captions that nobody has written follow."
+    own = self.subject
+    if (class_noun, identifier) == (own.class_noun, own.identifier): return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')     # the notes say it
+            self.subject = Subject(own.folder or own.images, class_noun, identifier, own.name)
+    except InputError as e:
+        self.said.value = text_line(str(e), 'error')
+        return
+    for card, caption in zip(self.cards, self.subject.captions):
+        is_untouched, card.given = card.caption.value == card.given, caption
+        if is_untouched: card.caption.value = caption
 
 @patch
 def _choose_bundled(self:PhotosPanel, change):

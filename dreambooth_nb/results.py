@@ -6,6 +6,7 @@
 __all__ = ['BASE', 'TRAINED', 'train_command', 'train_code', 'Pictures', 'BlindVote']
 
 # %% ../nbs/18b_results.ipynb #dc8385b1
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,12 @@ from PIL import Image
 from .config import TrainingConfig, changed_settings
 from .errors import InputError
 from .families import networks, trainable_parts
+from .lora_files import load_lora
 from .markup import shell_command
-from .opening import usable_device
+from .opening import load_pipeline, usable_device
 from .pipeline import DiffusionPipeline
 from .reopening import config_of, open_checkpoint, open_model
-from .run_folder import list_checkpoints
+from .run_folder import LORA_FILE, list_checkpoints
 from .sampling import generate
 from .values import Switch, kinds_of
 from .yaml_text import write_yaml
@@ -71,7 +73,7 @@ class Pictures:
     ):
         self.folder, self.settings = Path(folder).expanduser(), settings
         self.most_models, self.most_images = most_models, most_images
-        self.models, self.images = OrderedDict(), OrderedDict()
+        self.models, self.images, self.lock = OrderedDict(), OrderedDict(), threading.RLock()
         self.config = config_of(self.folder)
         if self.config is None:
             raise InputError(f'folder={folder}: is not the folder of a run (no config.yaml in it); '
@@ -94,11 +96,14 @@ def _kept(cache, key, make, most):
     return cache[key]
 
 # %% ../nbs/18b_results.ipynb #cb1f31fd
-def _open(source, keeps_adapters):
-    "Open a model; of a checkpoint with LoRA its adapters stay apart, so that they can be scaled."
-    if not (keeps_adapters and isinstance(source, Path) and source.name.startswith('checkpoint-')):
-        return open_model(source)
-    pipeline = open_checkpoint(source)
+def _open(source, config):
+    "Open a model; adapters stay apart from the weights, so that they can be scaled."
+    if config.trainable != 'lora' or not isinstance(source, Path): return open_model(source)
+    if source.name.startswith('checkpoint-'): pipeline = open_checkpoint(source)
+    else:
+        base = load_pipeline(config.pretrained_model_name_or_path, device='cpu', revision=config.revision,
+                             variant=config.variant)
+        pipeline = load_lora(base, source/LORA_FILE)
     for part in networks(pipeline).values(): part.to(usable_device(None))
     return pipeline
 
@@ -109,7 +114,7 @@ def model(self:Pictures,
     "Open the model of a stage."
     stages = self.stages()
     if stage not in stages: raise InputError(f'stage={stage!r}: there is no such one; choose among {", ".join(stages)}')
-    return _kept(self.models, stage, lambda: _open(stages[stage], self.has_lora), self.most_models)
+    with self.lock: return _kept(self.models, stage, lambda: _open(stages[stage], self.config), self.most_models)
 
 @patch
 def image(self:Pictures,
@@ -117,13 +122,14 @@ def image(self:Pictures,
     prompt:str,                 # what to show
     guidance_scale:float=4.,
     seed:int=0,                 # of the noise that it starts from
-    strength:float=1.,          # of a LoRA, at its checkpoints
+    strength:float=1.,          # of a LoRA
 )->Image.Image:
     "Generate the image that the sliders describe."
     def make():
         pipeline = _with_strength(self.model(stage), strength)
         return generate(pipeline, prompt, seed=seed, guidance_scale=guidance_scale, progress=False, **self.settings)[0]
-    return _kept(self.images, (stage, prompt, guidance_scale, seed, strength), make, self.most_images)
+    key = stage, prompt, guidance_scale, seed, strength
+    with self.lock: return _kept(self.images, key, make, self.most_images)  # several threads share the models
 
 # %% ../nbs/18b_results.ipynb #bef9a439
 class BlindVote:

@@ -13,17 +13,17 @@ from html import escape
 from pathlib import Path
 
 import ipywidgets as widgets
-import numpy as np
 from fastcore.basics import patch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from .attention import attention_figure, attention_maps
-from .background import EMPTY, Training
+from .background import EMPTY, Training, free_folder
 from .branches import RunOfTree, tree_of_runs
 from .config import TrainingConfig, make_config
 from .errors import InputError
 from .export import FORMATS, export
+from .history import plot_losses
 from .panels import Later, field, picture, text_line, wide
 from .results import BASE, BlindVote, Pictures
 from .showing import png_of
@@ -44,16 +44,11 @@ def _png(figure):
     figure.savefig(file, format='png', dpi=100, transparent=True)
     return file.getvalue()
 
-_CURVES = {'loss_instance': ('loss of the subject', '#0b6e99'), 'loss_prior': ('loss of the class', '#b35900')}
 _SCORES = {
     'val_loss_instance': ('subject, fixed noise', '#0b6e99', 'o'),
     'val_loss_prior': ('class, fixed noise', '#b35900', 'o'),
     'subject_fidelity': ('likeness', '#009e73', 's'),
-    'pres': ('class looks like the subject (PRES)', '#cc79a7', 's')}
-
-def _smooth(values, window):
-    "Average over a window; None while there are fewer."
-    return np.convolve(values, np.full(window, 1/window), 'valid') if len(values) >= window else None
+    'pres': ('PRES (class)', '#cc79a7', 's')}
 
 def loss_picture(
     rows:Sequence[dict],            # of metrics.csv
@@ -61,13 +56,9 @@ def loss_picture(
     last:int,                       # step at which the run is done
 )->bytes: # PNG
     "Plot the losses, and what was measured at the checkpoints."
-    figure, window = Figure(figsize=(7.2, 2.9), layout='constrained'), max(1, len(rows)//15)
-    axis, steps = _plain_axes(figure, 1, 1, 1, xlim=(0, last), xlabel='step', ylabel='loss'), [r['step'] for r in rows]
-    for name, (label, colour) in _CURVES.items():
-        values = [row[name] for row in rows]
-        if not any(values): continue
-        axis.plot(steps, values, color=colour, alpha=.2, linewidth=.8)
-        if (mean := _smooth(values, window)) is not None: axis.plot(steps[window - 1:], mean, color=colour, label=label)
+    figure = Figure(figsize=(7.2, 2.9), layout='constrained')
+    axis = _plain_axes(figure, 1, 1, 1, xlim=(0, 1.16*last), xlabel='step', ylabel='loss')
+    plot_losses(axis, rows, max(1, len(rows)//15))
     right = axis.twinx() if any('pres' in found for found in scores.values()) else None
     for name, (label, colour, marker) in _SCORES.items():
         points = [(step, found[name]) for step, found in sorted(scores.items()) if found.get(name)]
@@ -78,7 +69,7 @@ def loss_picture(
         right.set(ylim=(0, 1.02), frame_on=False)
         right.set_ylabel('likeness, PRES', color='#888888')
         right.tick_params(colors='#888888')
-    figure.legend(loc='outside upper center', ncols=3, frameon=False, fontsize=8, labelcolor='#888888')
+    if scores: figure.legend(loc='outside upper center', ncols=4, frameon=False, fontsize=9, labelcolor='#888888')
     return _png(figure)
 
 def tree_picture(
@@ -104,14 +95,15 @@ _BRANCHABLE = ('prior_loss_weight', 'learning_rate', 'trainable', 'max_train_ste
 class _Matrix(widgets.GridBox):
     "The images of a film; a button above each column."
     def __init__(self, pressed):
-        self.pressed, self.columns, self.labels = pressed, {}, []
+        self.pressed, self.film, self.columns, self.labels = pressed, None, {}, []
         super().__init__(layout=dict(overflow='auto', align_items='center', grid_gap='4px'))
 
     def show(self, film, can_branch):
         "Add the columns that are new; those that are there are not touched."
         if not film or not film.frames: return self._clear()
-        if [label.value for label in self.labels] != (texts := [_row_label(prompt) for prompt in film.prompts]):
-            self.columns, self.labels = {}, [widgets.HTML(text) for text in texts]
+        if film is not self.film:   # another run's: its images at the same steps are others
+            self.film, self.columns = film, {}
+            self.labels = [widgets.HTML(_row_label(prompt)) for prompt in film.prompts]
         for step in film.steps:
             if step not in self.columns: self.columns[step] = self._column(step, film.frames[step])
         for step, (button, *_) in self.columns.items(): button.disabled = not can_branch(step)
@@ -122,7 +114,7 @@ class _Matrix(widgets.GridBox):
         self.layout.grid_template_columns = f'120px repeat({len(columns)}, 112px)'
         self.children = children
 
-    def _clear(self): self.columns, self.labels, self.children = {}, [], ()
+    def _clear(self): self.film, self.columns, self.labels, self.children = None, {}, [], ()
 
     def _column(self, step, images):
         button = widgets.Button(description=f'step {step}', tooltip=f'Branch from here: step {step}',
@@ -181,7 +173,7 @@ def show(self:TrainingPanel,
 @patch
 def _start(self:TrainingPanel, _=None):
     training = self.training
-    if training is None or training.state in ('ready', 'done', 'stopped'): training = self.begin()
+    if training is None or not training.can_go_on: training = self.begin()
     if training is None: return
     if training is not self.training: self.show(training)
     try: training.start()
@@ -196,9 +188,10 @@ def _allow(self:TrainingPanel):
     "Enable the buttons that do something now."
     training = self.training
     is_busy = training is not None and training.is_busy
-    self.start.disabled, self.pause.disabled, self.stop.disabled = is_busy, not is_busy, not is_busy
+    can_go_on = training is not None and training.can_go_on
+    self.start.disabled, self.pause.disabled, self.stop.disabled = is_busy, not is_busy, not (is_busy or can_go_on)
     self.save.disabled = training is None or training.state != 'training'
-    self.start.description = 'Go on' if training is not None and training.state in ('paused', 'failed') else 'Start'
+    self.start.description = 'Go on' if can_go_on else 'Start'
 
 # %% ../nbs/18d_run_panels.ipynb #2154cfca
 def _time_left(seconds):
@@ -252,10 +245,9 @@ def _can_branch(self:TrainingPanel, training, step):
 @patch
 def _ask_branch(self:TrainingPanel, step):
     "Open the form of a branch."
-    self.branch_step, folder, number = step, self.training.folder, 2
-    while folder.with_name(f'{folder.name}-{number}').exists(): number += 1
+    self.branch_step, folder = step, self.training.folder
     self.at.value = f'<b>Go on from step {step} of {escape(folder.name)} with another setting</b>'
-    self.name.value, self.form_said.value = str(folder.with_name(f'{folder.name}-{number}')), ''
+    self.name.value, self.form_said.value = str(free_folder(folder)), ''
     self.form.layout.display = ''
 
 @patch
@@ -274,7 +266,7 @@ def _start_branch(self:TrainingPanel, _=None):
     try:
         if folder.exists(): raise InputError(f'output_dir={folder}: is there already; choose another name')
         config = self.branch_config(self.branch_step, folder, **{self.setting.value: self.value.value.strip() or None})
-        if parent.state == 'paused': parent.stop()
+        parent.stop()
         branch = Training(config, parent.subjects, parent.pipeline, parent.prompts, parent.steps, parent.validate,
                           parent.film and parent.film.until(self.branch_step), **parent.sampling)
         branch.start()
@@ -289,10 +281,11 @@ class PicturesPanel(widgets.VBox):
     "Look at what was learned, compare, export."
     def __init__(self,
         folders:Callable[[], Sequence[Path]],   # runs that can be looked at
+        prompt:str,                             # to begin with
         **settings,                             # of `generate`
     ):
         self.folders, self.settings, self.runs, self.vote = folders, settings, {}, None
-        self.prompt = field(widgets.Text, 'Prompt', 'a photo of sks dog', '420px', continuous_update=False)
+        self.prompt = field(widgets.Text, 'Prompt', prompt, '420px', continuous_update=False)
         self.scale = field(widgets.FloatSlider, 'Guidance', 4., min=0., max=12., step=.5)
         self.seed = field(widgets.IntSlider, 'Seed', 0, min=0, max=50)
         self.strength = field(widgets.FloatSlider, 'LoRA strength', 1., min=0., max=2., step=.1)
@@ -312,6 +305,7 @@ class PicturesPanel(widgets.VBox):
         stage = field(widgets.SelectionSlider, 'Checkpoint', options=[BASE])
         image = widgets.Image(width=288, height=288, layout=dict(border='1px solid #888888'))
         image.add_class('db-pixels')
+        stage.add_class('db-stage')
         later = Later(self._make, lambda image_made: self._put(image, image_made), self._failed)
         run.observe(lambda change: self._chosen(run, stage, first), 'value')
         stage.observe(self._moved, 'value')
@@ -320,11 +314,12 @@ class PicturesPanel(widgets.VBox):
 # %% ../nbs/18d_run_panels.ipynb #d84b3aba
 @patch
 def refresh(self:PicturesPanel)->None:
-    "List the runs that there are now."
-    names = {str(folder): folder for folder in self.folders() if (folder/'config.yaml').is_file()}
+    "List the runs that there are now; a new one, such as a branch, comes on the right."
+    names = [str(folder) for folder in self.folders() if (folder/'config.yaml').is_file()]
     for run, stage, _, _, first, _ in self.sides:
-        value = run.value
-        run.options = list(names)
+        value, new = run.value, [name for name in names if name not in run.options]
+        if new and (first == -1 or value is None): value = new[first]
+        run.options = names
         run.value = value if value in names else next(iter(names), None)
         if run.value: self._chosen(run, stage, first)
 

@@ -40,6 +40,10 @@ class _Told(std.tqdm):
 
     def display(self, msg=None, pos=None): self.listener(self.desc.removesuffix(': '), self.n, self.total)
 
+    def refresh(self, nolock=False, lock_args=None):
+        "Without tqdm's lock, which `tqdm.refresh` keeps for ever if the listener ends the work with an error."
+        if not self.disable: self.display()
+
 @contextmanager
 def telling(
     listener:Callable[[str, int, int|None], None], # is told what is done, how far it is, and of how much

@@ -11,12 +11,12 @@ from pathlib import Path
 import ipywidgets as widgets
 from fastcore.basics import patch
 
-from .background import Training, open_training
+from .background import Training, free_folder, open_training
 from .beginning import complete_config
 from .commands import checkpoint_judge
 from .config import TrainingConfig, make_config, make_subjects
 from .core import default_device
-from .duration import forecast_seconds
+from .duration import forecast_seconds, learn_speed
 from .errors import InputError
 from .fit import memory_settings
 from .memory import forecast_memory
@@ -79,12 +79,12 @@ class Studio(widgets.VBox):
         config:TrainingConfig,      # to begin with
         training:Training|None=None,# that was begun already
     ):
-        self.trainings, self.checked = [], (None, None)
+        self.trainings, self.checked, self.seen, self.is_following = [], (None, None), subject, False
         model = config.pretrained_model_name_or_path
         self.settings = SettingsPanel(config, self._changed)
         self.photos = PhotosPanel(subject, self._changed)
         self.training = TrainingPanel(self._begin, self._add)
-        self.pictures = PicturesPanel(self._folders, **_steps(model))
+        self.pictures = PicturesPanel(self._folders, subject.instance_prompt, **_steps(model))
         self.python = widgets.Textarea(layout=dict(width='96%', height='260px'))
         self.command = widgets.Textarea(layout=dict(width='96%', height='90px'))
         titles = widgets.HTML('<b>Python</b>'), widgets.HTML('<b>Command</b>')
@@ -110,12 +110,25 @@ def _words(self:Studio):
 @patch
 def _changed(self:Studio):
     "Bring code, notes and forecasts in line with the controls."
-    if not hasattr(self, 'tabs'): return    # it is being made
+    if not hasattr(self, 'tabs') or self.is_following: return   # it is being made, or a control follows another
+    self.is_following = True
+    try: self._follow()
+    finally: self.is_following = False
     config = self.settings.config(**self._words())
     if config is None: return
     config = make_config(config, **self._where_photos_will_be(config))
     self.python.value, self.command.value = train_code(config), train_command(config)
     self.forecasts(config)
+
+@patch
+def _follow(self:Studio):
+    "Let the noun follow bundled photos, and the captions follow noun and identifier."
+    noun, identifier = (self.settings.controls[name] for name in ('class_noun', 'identifier'))
+    subject = self.photos.subject
+    if subject is not self.seen and subject.is_bundled: noun.value = subject.class_noun
+    if noun.value.strip() and identifier.value.strip():
+        self.photos.rename(noun.value.strip(), identifier.value.strip())
+    self.seen = self.photos.subject
 
 @patch
 def _where_photos_will_be(self:Studio, config):
@@ -157,7 +170,7 @@ def _begin(self:Studio):
         said.value = self.settings.said.value
         return None
     try:
-        folder = _free_folder(Path(config.output_dir).expanduser())
+        folder = free_folder(config.output_dir)
         config = make_config(config, output_dir=str(folder), **self.photos.prepared(folder/'photos'))
         subjects = make_subjects(config)
     except InputError as e:
@@ -165,16 +178,9 @@ def _begin(self:Studio):
         return None
     model = config.pretrained_model_name_or_path
     training = Training(config, subjects, validate=_judge(config, subjects), **_sampling(model))
+    self.pictures.prompt.value = subjects[0].instance_prompt
     self._add(training)
     return training
-
-def _free_folder(folder):
-    "Return the folder if there is no run in it, else one with a number."
-    number, free = 2, folder
-    while (free/'config.yaml').exists():
-        free = folder.with_name(f'{folder.name}-{number}')
-        number += 1
-    return free
 
 @patch
 def _add(self:Studio, training):
@@ -184,7 +190,9 @@ def _add(self:Studio, training):
 
 @patch
 def _when_done(self:Studio, training):
-    if not training.is_busy: self.pictures.refresh()
+    if training.is_busy: return
+    self.pictures.refresh()
+    if training.state == 'done': learn_speed(training.run)
 
 @patch
 def _adopt(self:Studio, training):
@@ -204,7 +212,8 @@ def studio(
     if folder is None:
         subject = _subject_for(what)
         return Studio(subject, first_config(subject, model or 'toyland', output_dir))
-    training = open_training(folder, **_sampling(model or 'toyland'))
-    subjects = make_subjects(training.config)
-    if not training.is_busy: training.validate = _judge(training.config, subjects)
-    return Studio(subjects[0], training.config, training)
+    training = open_training(folder)
+    config, subjects = training.config, make_subjects(training.config)
+    if not training.is_busy:
+        training.validate, training.sampling = _judge(config, subjects), _sampling(config.pretrained_model_name_or_path)
+    return Studio(subjects[0], config, training)
