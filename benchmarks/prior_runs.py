@@ -1,6 +1,7 @@
 """What the weight of the prior does over the steps of a training: images at three guidance scales, likeness and PRES.
 
     python benchmarks/prior_runs.py --output nbs/logs/prior-runs
+    python benchmarks/prior_runs.py --output nbs/logs/prior-runs --sheet nbs/images/prior_runs.png  # the figure of 06
 
 The trainings of notebook 06 (teal dog, 24 class images, a learning rate of 2e-4, seed 0), with five weights and twice
 as many steps. Written are OUTPUT.csv, a row for each weight and step, and OUTPUT.webp with a row of images for each of
@@ -44,9 +45,16 @@ class Look(Watch):
         alike = subject_fidelity(self.judge, many, self.real)
         likeness, pres = alike[:24].mean().item(), alike[24:].mean().item()
         self.rows.append(dict(zip(COLUMNS, (self.weight, module.step, f'{likeness:.4f}', f'{pres:.4f}'), strict=True)))
-        self.images.append(image_grid(images, len(images)))
+        self.images.append(side_by_side(images))
         print(self.rows[-1], flush=True)
         return images[:2*len(PROMPTS)]
+
+
+def side_by_side(images):
+    "Make one image of images of the same size."
+    strip = Image.new('RGB', (sum(image.width for image in images), images[0].height))
+    for i, image in enumerate(images): strip.paste(image, (i*image.width, 0))
+    return strip
 
 
 def below_each_other(images):
@@ -76,10 +84,24 @@ def read(output):
     return rows, [sheet.crop((0, i*high, sheet.width, (i + 1)*high)) for i in range(len(rows))]
 
 
+def draw_figure(rows, images):
+    "Show the subject and its class, the first image each at the first scale, for each weight and step."
+    side, labels, cells = images[0].height, [], []
+    for weight in WEIGHTS:
+        found = [image for row, image in zip(rows, images, strict=True) if float(row['prior_loss_weight']) == weight]
+        for name, column in (('sks dog', 0), ('a dog', 2)):
+            labels.append(f'{weight:g}: {name}')
+            cells += [image.crop((column*side, 0, (column + 1)*side, side)) for image in found]
+    headings = [f'step {step}' for step in STEPS]
+    return image_grid(cells, len(STEPS), labels, 1.25, headings, text_size=14).quantize(128, kmeans=4)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--output', required=True, help='path without .csv and .webp')
+    parser.add_argument('--sheet', help='draw the figure of what is there, into this PNG file')
     args = parser.parse_args()
+    if args.sheet: return draw_figure(*read(args.output)).save(args.sheet, optimize=True)
     base, judge, subject = load_pipeline(), load_judge(), Subject.toyland('teal_dog')
     real = [render(scene) for scene in subject_scenes('teal_dog', 25)[5:]]    # no training sees these
     prior = class_images(base, PROMPTS[1], 24, guidance_scale=4., progress=False, **SAMPLING)

@@ -118,6 +118,14 @@ class Visit:
         self.page.wait_for_function(f'before => {images} != before', arg=before, timeout=60_000)
         self.say(f"slider {label}: {key}, now {row.locator('.widget-readout').inner_text()}")
 
+    def reach(self, words, tries=80):
+        "Press Tab until what has these words has the focus."
+        for _ in range(tries):
+            self.page.keyboard.press('Tab')
+            if self.page.evaluate('document.activeElement.innerText') == words: break
+        else: raise SystemExit(f'{words}: cannot be reached by the Tab key')
+        self.say(f'reached by key: {words}')
+
     def see(self, text, seconds=120):
         self.page.get_by_text(text).first.wait_for(state='visible', timeout=1000*seconds)
         self.say(f'saw: {text}')
@@ -131,11 +139,11 @@ def open_in_lab(visit, address):
     page.wait_for_timeout(1000)
     page.locator('.jp-Notebook .cm-content').first.click()
     for _ in CELLS: page.keyboard.press('Shift+Enter')
+    visit.see('Use this photo', 180)
 
 def train(visit):
     "Look at the photos, choose settings, and train thirty steps with a pause."
     page = visit.page
-    visit.see('Use this photo', 180)
     visit.slide('red', 'ArrowRight')
     visit.shoot('photos')
     visit.tab('Settings')
@@ -154,6 +162,13 @@ def train(visit):
     visit.press('Go on')
     visit.see('boot: done, step 30/30', 300)
     visit.shoot('trained')
+
+def use_keys(visit):
+    "Go to the panel of the training without a mouse."
+    visit.see('Use this photo', 180)
+    visit.reach('Photos')
+    for key in ('ArrowRight', 'ArrowRight', 'Enter'): visit.page.keyboard.press(key)
+    visit.reach('Start')
 
 def compare(visit):
     "Branch, look, vote, export."
@@ -201,6 +216,7 @@ def use_lab(visit, folder):
 def use_voila(visit, folder):
     with voila(folder) as address:
         visit.page.goto(address, timeout=180_000, wait_until='commit')   # a page is sent as its cells are done
+        use_keys(visit)
         train(visit)
         visit.tab('Pictures')
         visit.slide('Guidance', 'ArrowRight')
