@@ -153,6 +153,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'dreambooth_nb/background.py'),
                                           'dreambooth_nb.background.open_training': ( 'background.html#open_training',
                                                                                       'dreambooth_nb/background.py'),
+                                          'dreambooth_nb.background.pause_all': ( 'background.html#pause_all',
+                                                                                  'dreambooth_nb/background.py'),
                                           'dreambooth_nb.background.read_film': ( 'background.html#read_film',
                                                                                   'dreambooth_nb/background.py'),
                                           'dreambooth_nb.background.save_column': ( 'background.html#save_column',

@@ -78,7 +78,7 @@ class Later:
         with self.lock:
             self.wish = arguments
             if self.thread is None:
-                self.thread = threading.Thread(target=self._run, daemon=True)
+                self.thread = threading.Thread(target=self._run)  # a process that ends waits for it
                 self.thread.start()
 
     def _next(self):
