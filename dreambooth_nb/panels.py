@@ -160,6 +160,7 @@ class PhotosPanel(widgets.VBox):
         self.cards = [_Card(photo, caption, self._changed) for photo, caption in zip(subject.photos, subject.captions)]
         self.board.children = self.cards
         self.save_button.disabled = subject.folder is None
+        self.bundled.value = subject.name if subject.is_bundled else ''
         self._changed()
 
     def _changed(self): self.changed()

@@ -126,6 +126,13 @@ class Visit:
         else: raise SystemExit(f'{words}: cannot be reached by the Tab key')
         self.say(f'reached by key: {words}')
 
+    def reload(self):
+        "Close the page and open it again, while the kernel goes on."
+        self.page.keyboard.press('Control+s')
+        self.page.wait_for_timeout(1500)
+        self.page.reload()
+        self.say('page closed and opened again')
+
     def see(self, text, seconds=120):
         self.page.get_by_text(text).first.wait_for(state='visible', timeout=1000*seconds)
         self.say(f'saw: {text}')
@@ -177,6 +184,7 @@ def compare(visit):
     visit.see('Go on from step 10')
     visit.shoot('branch')
     visit.press('Branch from here')
+    visit.reload()
     visit.see('boot-2: done, step 30/30', 300)
     page.wait_for_timeout(1500)
     visit.shoot('branched')
