@@ -25,7 +25,7 @@ from .errors import InputError
 from .export import FORMATS, export
 from .history import plot_losses
 from .panels import Later, field, picture, text_line, wide
-from .results import BASE, BlindVote, Pictures
+from .results import BASE, BlindVote, OpenModels, Pictures
 from .showing import png_of
 
 # %% ../nbs/18d_run_panels.ipynb #040d0e4a
@@ -285,6 +285,7 @@ class PicturesPanel(widgets.VBox):
         **settings,                             # of `generate`
     ):
         self.folders, self.settings, self.runs, self.vote = folders, settings, {}, None
+        self.models = OpenModels(most=2)    # one for each side
         self.prompt = field(widgets.Text, 'Prompt', prompt, '420px', continuous_update=False)
         self.scale = field(widgets.FloatSlider, 'Guidance', 4., min=0., max=12., step=.5)
         self.seed = field(widgets.IntSlider, 'Seed', 0, min=0, max=50)
@@ -325,7 +326,7 @@ def refresh(self:PicturesPanel)->None:
 
 @patch
 def _pictures(self:PicturesPanel, folder):
-    if folder not in self.runs: self.runs[folder] = Pictures(folder, **self.settings)
+    if folder not in self.runs: self.runs[folder] = Pictures(folder, self.models, **self.settings)
     return self.runs[folder]
 
 @patch

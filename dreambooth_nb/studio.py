@@ -179,6 +179,7 @@ def _begin(self:Studio):
     model = config.pretrained_model_name_or_path
     training = Training(config, subjects, validate=_judge(config, subjects), **_sampling(model))
     self.pictures.prompt.value = subjects[0].instance_prompt
+    self.pictures.models.close()    # memory that the training may need
     self._add(training)
     return training
 
@@ -193,6 +194,7 @@ def _when_done(self:Studio, training):
     if training.is_busy: return
     self.pictures.refresh()
     if training.state == 'done': learn_speed(training.run)
+    training.run = None     # its folder has the model; in memory it would stand in the way of the next one
 
 @patch
 def _adopt(self:Studio, training):
