@@ -196,7 +196,12 @@ def validator(
     def likeness(pipeline, prompt):
         images = generate(pipeline, prompt, num_images, seed=2000, progress=False, **settings)
         return subject_fidelity(judge, images, references or subject.images).mean().item()
-    before = cache(lambda: likeness(base, subject.class_prompt))
+    waiting = [base]        # until it has been measured; it should not stay in memory while a training needs that
+    @cache
+    def before():
+        found = likeness(waiting[0], subject.class_prompt)
+        waiting.clear()
+        return found
     def validate(pipeline):
         fidelity, pres = (likeness(pipeline, prompt) for prompt in (subject.instance_prompt, subject.class_prompt))
         return dict(subject_fidelity=fidelity, pres=pres, score=fidelity - max(0., pres - before()))
