@@ -10,7 +10,7 @@ __all__ = ['STABLE_DIFFUSION', 'FAMILIES', 'Family', 'text_encoder_names', 'fami
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +52,21 @@ class Family:
     unused_tensors:tuple[str, ...]  # endings of tensors that a file may hold and no part reads
     misfits:Callable                # (pipeline) -> in what its parts are not made for each other, as texts
     in_single_file:Callable         # (names of tensors) -> whether a file of them is a whole model of this family
+    frozen_encoders:tuple[str, ...]=()  # further parts that read prompts, and are never trained
+    optional:tuple[str, ...]=()         # parts that a pipeline may lack, all of them together
+    cross_attention:str='.attn2.'       # in the names of layers where a prompt meets the image; '' if none is such
 
     @property
-    def networks(self)->tuple[str, ...]: return (self.denoiser, *self.text_encoders, 'vae')     # parts with weights
+    def readers(self)->tuple[str, ...]: return self.text_encoders + self.frozen_encoders
+
+    @property
+    def networks(self)->tuple[str, ...]: return (self.denoiser, *self.readers, 'vae')   # parts with weights
+
+    def without_optional(self)->'Family': # what a pipeline is that lacks them
+        "Take the optional parts out."
+        kept = {name: kind for name, kind in self.parts.items() if name not in self.optional}
+        return replace(self, parts=kept, frozen_encoders=tuple(n for n in self.frozen_encoders if n in kept),
+                       extras=self.extras | dict.fromkeys(self.optional), optional=())
 
 
 # %% ../nbs/02b_families.ipynb #cf811a45
@@ -151,9 +163,11 @@ FAMILIES = [STABLE_DIFFUSION]
 def family_of(
     pipeline:DiffusionPipeline, # any
 )->Family:
-    "Return the family that a pipeline belongs to."
+    "Return the family that a pipeline belongs to, without the parts that this one lacks."
     for family in FAMILIES:
-        if isinstance(pipeline, family.pipeline): return family
+        if not isinstance(pipeline, family.pipeline): continue
+        lacks = any(getattr(pipeline, part, None) is None for part in family.optional)
+        return family.without_optional() if lacks else family
     raise InputError(
         f'pipeline: is a {type(pipeline).__name__}; '
         f"this package works with {', '.join(family.name for family in FAMILIES)}")

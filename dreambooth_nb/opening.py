@@ -78,6 +78,10 @@ def _family_named(name, given):
         if family.pipeline.__name__ == name: return family
     raise InputError(f"model={given}: is a {name}; this package opens {', '.join(f.name for f in FAMILIES)}")
 
+def _is_absent(index, folder, part):
+    "Whether a folder has nothing of a part: not in its index, or no folder of its own."
+    return index.get(part, [None]) in ([None], [None, None]) or not (folder/part).exists()
+
 def _check_index(folder, given)->Family:
     "Return the family of a folder's index, whose classes must be those of diffusers and transformers alone."
     index = _read_index(folder, given)
@@ -87,6 +91,7 @@ def _check_index(folder, given)->Family:
             f"model={given}: wants to run code of its own ({'.'.join(map(str, foreign[0]))}); "
             'only classes of diffusers and transformers are opened')
     family = _family_named(index.get('_class_name'), given)
+    if any(_is_absent(index, folder, part) for part in family.optional): family = family.without_optional()
     for part in family.parts:
         if part in index and not _is_class(index[part]):
             raise InputError(
@@ -399,7 +404,8 @@ def _check_scheduler(pipeline, given):
         sampler, x = deepcopy(pipeline.scheduler), torch.zeros(1, 1, 1, 1)
         with LOADING, warnings.catch_warnings(action='ignore'), torch.random.fork_rng(devices=[]):
             sampler.set_timesteps(5)
-            sampler.step(x, sampler.timesteps[0], sampler.scale_model_input(x, sampler.timesteps[0]))
+            t = sampler.timesteps[0]
+            sampler.step(getattr(sampler, 'scale_model_input', lambda x, t: x)(x, t), t, x)
     except Exception as e:
         raise InputError(
             f'model={given}: scheduler/scheduler_config.json does not describe a sampler ({first_line(e)[:150]}); '
