@@ -31,6 +31,9 @@ TRAINABLE = {
     'token_embedding': "the rows of the identifier's tokens alone (textual inversion)",
     'lora': 'low-rank matrices next to the attention weights of both'}
 
+# where the denoiser is one
+_OTHER_NAMES = {'transformer': 'unet', 'transformer+text_encoder': 'unet+text_encoder'}
+
 def named_weights(
     pipeline:DiffusionPipeline, # of a known family
 )->dict[str, nn.Parameter]: # 'unet.<name>', 'text_encoder.<name>', in their models' order
@@ -171,8 +174,10 @@ def _preset_names(pipeline, trainable):
     if trainable == 'token_embedding':
         return [f'{part}.{_name_of(getattr(pipeline, part), table)}.rows' for part, table in _tables(pipeline).items()]
     if trainable == 'unet+text_encoder': return list(named_weights(pipeline))
-    piece = '.attn2.' if trainable == 'cross_attention' else ''
-    denoiser = f'{family_of(pipeline).denoiser}.'
+    family = family_of(pipeline)
+    piece = family.cross_attention if trainable == 'cross_attention' else '.'
+    denoiser = f'{family.denoiser}.'
+    if not piece: return []
     return [name for name in named_weights(pipeline) if name.startswith(denoiser) and piece in name]
 
 def _near_names(pattern, names):
@@ -218,6 +223,7 @@ def choose_weights(
     seed:int=0,                             # of LoRA's first weights
 )->list[str]: # as `named_weights` names them
     "Name the weights of a choice; put the adapters or token rows that it needs into the pipeline."
+    trainable = _OTHER_NAMES.get(trainable, trainable)
     _check_choice(trainable, rank)
     _check_untrained(pipeline)
     _make_plain(pipeline, merged=False)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SECTIONS', 'SUBJECT_SETTINGS', 'WITHOUT_EFFECT', 'BUNDLED_IDENTIFIERS', 'TrainingConfig', 'top_subject',
            'changed_settings', 'make_config', 'meanings', 'config_text', 'save_config', 'load_config', 'what_trains',
-           'trains_text_encoder', 'lightning_precision', 'uses_8bit', 'memory_limit', 'validation_every',
-           'num_processes', 'training_steps', 'subject_settings', 'given_words', 'subject_phrase', 'instance_prompts',
-           'make_subjects']
+           'objective_settings', 'trains_text_encoder', 'lightning_precision', 'uses_8bit', 'memory_limit',
+           'validation_every', 'num_processes', 'training_steps', 'subject_settings', 'given_words', 'subject_phrase',
+           'instance_prompts', 'make_subjects']
 
 # %% ../nbs/08a_config.ipynb #2b77b3ae
 import math
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InputError
-from .values import Count, Devices, Entries, Index, NonNegative, Positive, Share, Switch, Text, Texts
-from .values import nearest, read_value
+from .values import Count, Devices, Entries, Index, NonNegative, Number, Positive, Share, Switch, Text
+from .values import Texts, nearest, read_value
 from .yaml_text import read_yaml_file, write_yaml
 
 if TYPE_CHECKING: from dreambooth_nb.subject import Subject
@@ -74,8 +74,9 @@ class TrainingConfig:
     cache_latents:Switch=True           # encode the images once; otherwise again in every step
     crop_variants:Count=4               # with cached latents: how many random crops of each image are kept
 
-    # which weights learn
-    trainable:Literal['unet', 'unet+text_encoder', 'cross_attention', 'token_embedding', 'lora']='unet'
+    # which weights learn; unet is whatever predicts, and may be called transformer where it is one
+    trainable:Literal['unet', 'unet+text_encoder', 'transformer', 'transformer+text_encoder', 'cross_attention',
+                      'token_embedding', 'lora']='unet'
     # the text encoder too: better, and more memory; means trainable=unet+text_encoder (lora adapts both anyway)
     train_text_encoder:Switch=False
     # a regular expression; of the chosen weights only those learn in whose full name it is found
@@ -120,6 +121,14 @@ class TrainingConfig:
     snr_gamma:Positive|None=None        # min-SNR weighting of the timesteps, usually 5; None: all alike
     # strength of noise that shifts whole channels; the flag alone means diffusers' 0.1
     offset_noise:NonNegative=0.0
+    # flow-matching models such as Stable Diffusion 3 only: which noise levels are trained, or count, most;
+    # None: logit_normal
+    weighting_scheme:Literal['logit_normal', 'sigma_sqrt', 'mode', 'cosmap', 'none']|None=None
+    logit_mean:Number|None=None         # of logit_normal; below 0 means more noise; None: 0
+    logit_std:Positive|None=None        # of logit_normal; None: 1
+    mode_scale:Number|None=None         # of mode; None: 1.29
+    # flow-matching models only: compare images, not directions, so that low noise counts less; None: true
+    precondition_outputs:Switch|None=None
 
     use_ema:Switch=False                # also keep a moving average of the weights, and save it as the result
     # upper limit of the share of the old average that stays in a step;
@@ -314,8 +323,16 @@ def what_trains(
     config:TrainingConfig, # any
 )->str: # a preset of `dreambooth_nb.freezing`
     "Return which weights learn."
-    both = config.train_text_encoder and config.trainable == 'unet'
-    return 'unet+text_encoder' if both else config.trainable
+    trainable = config.trainable.replace('transformer', 'unet')
+    both = config.train_text_encoder and trainable == 'unet'
+    return 'unet+text_encoder' if both else trainable
+
+def objective_settings(
+    config:TrainingConfig, # any
+)->dict[str, Any]: # for `dreambooth_nb.objectives.objective_of`
+    "List what decides which noise is trained, and what it weighs."
+    names = ('snr_gamma', 'weighting_scheme', 'logit_mean', 'logit_std', 'mode_scale', 'precondition_outputs')
+    return {name: getattr(config, name) for name in names}
 
 def trains_text_encoder(
     config:TrainingConfig, # any

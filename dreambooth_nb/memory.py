@@ -331,17 +331,18 @@ def skeleton_of(
         return with_parts(model, **{name: _bare(type(part), part.config, part.dtype)
                                     for name, part in networks(model).items()})
     configs = model if isinstance(model, dict) else _read_configs(model)
-    family = next((f for f in FAMILIES if {*f.networks} == {*configs}), None)
+    families = (own for f in FAMILIES for own in (f, f.without_optional()))
+    family = next((f for f in families if {*f.networks} == {*configs}), None)
     if family is None:
         raise InputError(f'model: has configurations of {", ".join(configs)}, which no known pipeline has')
     parts = {name: _bare(family.parts[name], config) for name, config in configs.items()}
-    words = {name.replace('text_encoder', 'tokenizer'): _any_words(parts[name]) for name in family.text_encoders}
+    words = {name.replace('text_encoder', 'tokenizer'): _any_words(parts[name]) for name in family.readers}
     others = dict.fromkeys(inspect.signature(family.pipeline).parameters)
     return family.pipeline(**others | family.extras | parts | words)
 
 def _any_words(encoder):
     "Return a tokenizer that gives as many tokens as a text encoder reads."
-    length = encoder.config.max_position_embeddings
+    length = getattr(encoder.config, 'max_position_embeddings', 256)    # T5 reads any number
     return CLIPTokenizer.from_pretrained(MODELS/'toyland'/'tokenizer', model_max_length=length)
 
 def _fake(tensor): return None if tensor is None else torch.empty(tensor.shape, dtype=tensor.dtype)
