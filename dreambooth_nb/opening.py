@@ -23,7 +23,7 @@ from torch import nn
 
 from .core import default_device, torch_defaults
 from .errors import InputError
-from .families import FAMILIES, Family, family_of, networks
+from .families import Family, family_of, known_families, networks
 from .files import file_sha256, usable_path
 from .pipeline import LOADING, MODELS, DiffusionPipeline, check_dtype, quiet_loading
 from .saving import CONFIGURATION, unpack_configuration
@@ -74,9 +74,9 @@ def _is_class(entry):
 
 def _family_named(name, given):
     "Return the family of a pipeline's class."
-    for family in FAMILIES:
+    for family in known_families():
         if family.pipeline.__name__ == name: return family
-    raise InputError(f"model={given}: is a {name}; this package opens {', '.join(f.name for f in FAMILIES)}")
+    raise InputError(f"model={given}: is a {name}; this package opens {', '.join(f.name for f in known_families())}")
 
 def _check_index(folder, given)->Family:
     "Return the family of a folder's index, whose classes must be those of diffusers and transformers alone."
@@ -321,7 +321,7 @@ def _single_file_family(names, given):
         raise InputError(
             f'model={given}: is a LoRA, not a model; '
             f'load its base, then load_lora(pipeline, {Path(given).name!r})')
-    family = next((family for family in FAMILIES if family.in_single_file(names)), None)
+    family = next((family for family in known_families() if family.in_single_file(names)), None)
     if family is not None: return family
     raise InputError(
         f'model={given}: is not a whole Stable Diffusion (it has no model.diffusion_model.*); '
@@ -389,9 +389,11 @@ def align_weights(
         if p.device.type == 'cpu' and p.data_ptr() % 64: p.data = p.data.clone()
 
 def _check_fit(pipeline, given):
-    "Refuse parts that are whole, each for itself, but not made for each other."
-    for why in family_of(pipeline).misfits(pipeline):
-        raise InputError(f'model={given}: {why}; copy or save it again')
+    "Refuse parts that are whole, each for itself, but not made for each other; say what should be known."
+    family = family_of(pipeline)
+    if why := family.unsupported(pipeline): raise InputError(f'model={given}: {why}')
+    for why in family.misfits(pipeline): raise InputError(f'model={given}: {why}; copy or save it again')
+    for note in family.notes(pipeline): warnings.warn(f'model={given}: {note}', stacklevel=3)
 
 def _check_scheduler(pipeline, given):
     "Take one step with a copy of the sampler, which checks some of its settings only then."
