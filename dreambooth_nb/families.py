@@ -54,6 +54,7 @@ class Family:
     unused_tensors:tuple[str, ...]  # endings of tensors that a file may hold and no part reads
     misfits:Callable                # (pipeline) -> in what its parts are not made for each other, as texts
     in_single_file:Callable         # (names of tensors) -> whether a file of them is a whole model of this family
+    has_idle_weights:bool=False     # whether some weights of its text encoders reach nothing, such as a last layer
     unsupported:Callable=lambda pipeline: ''    # (pipeline) -> why a model of this family is none for this package
     notes:Callable=lambda pipeline: []          # (pipeline) -> what whoever opens it should know, as texts
 

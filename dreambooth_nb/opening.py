@@ -323,13 +323,17 @@ def _single_file_family(names, given):
             f'load its base, then load_lora(pipeline, {Path(given).name!r})')
     family = next((family for family in known_families() if family.in_single_file(names)), None)
     if family is not None: return family
+    if any(name.startswith('model.diffusion_model.') for name in names):
+        kinds = ', '.join(family.name for family in known_families())
+        raise InputError(f'model={given}: is none of {kinds}, as its tensors are called; get a file of one of these')
     raise InputError(
         f'model={given}: is not a whole Stable Diffusion (it has no model.diffusion_model.*); '
         'if it is a part of a pipeline, give the folder above it')
 
 def _read_single(family, path, given, config):
     "Let diffusers read a file; config is a folder, or None: the hub is asked."
-    if config is not None: _check_index(config, given)
+    if config is not None and (kind := _check_index(config, given)) is not family:
+        raise InputError(f'config={config}: is a folder of {kind.name}, the file is a {family.name}; give one of its kind')
     try:
         return family.pipeline.from_single_file(
             str(path), config=None if config is None else str(config), **family.extras)

@@ -90,7 +90,7 @@ def _notes(pipeline):
     return [f'is distilled to a few steps ({sign}), which training unlearns: better train what it was made of; '
             'generate with guidance_scale=1' for sign, is_so in signs.items() if is_so][:1]
 
-# %% ../nbs/02f_sdxl.ipynb #f554a515
+# %% ../nbs/02f_sdxl.ipynb #6a511318
 STABLE_DIFFUSION_XL = Family(
     name='Stable Diffusion XL',
     pipeline=StableDiffusionXLPipeline,
@@ -118,6 +118,7 @@ STABLE_DIFFUSION_XL = Family(
     misfits=_misfits,
     in_single_file=lambda names: (any(name.startswith('model.diffusion_model.') for name in names)
                                   and any(name.startswith('conditioner.embedders.1.') for name in names)),
+    has_idle_weights=True,
     unsupported=_unsupported,
     notes=_notes)
 
