@@ -19,7 +19,9 @@ from .errors import InputError
 from .families import STABLE_DIFFUSION, family_of, fingerprint, trainable_parts
 from .files import usable_path
 from .adapters import attach_lora
+from .original import original_unet_name
 from .pipeline import DiffusionPipeline
+from .sdxl import STABLE_DIFFUSION_XL
 from .tensor_files import read_pickle, read_safetensors
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -155,6 +157,13 @@ def _file_tensors(path, allow_pickle):
         f'lora={path}: is not a .safetensors file; others are pickles, which can run code when opened: '
         'get it as .safetensors, or pass allow_pickle=True')
 
+def _original_names(base, names, prefixes):
+    "Name the layers of a Stable Diffusion XL's UNet as kohya's scripts do, after the original's places."
+    if family_of(base) is not STABLE_DIFFUSION_XL: return {}
+    unet = {name: f'{name}.weight'.removeprefix('unet.') for name in names if name.startswith('unet.')}
+    original = {name: original_unet_name(weight, base.unet.config) for name, weight in unet.items()}
+    return {kohya_name(f"unet.{place.removesuffix('.weight')}", prefixes): name for name, place in original.items()}
+
 def _layer_names(keys, base, path, metadata):
     "Find the full names of the layers that a file is for: key in the file -> name."
     if base is None:
@@ -164,6 +173,7 @@ def _layer_names(keys, base, path, metadata):
             'give base, such as a pipeline folder')
     prefixes, names = family_of(base).lora_prefixes, layer_weights(base)
     known = {name: name for name in names} | {kohya_name(name, prefixes): name for name in names}
+    known |= _original_names(base, names, prefixes)
     usual = {key: key if key in known else key.replace('lora_te1_', 'lora_te_') for key in keys}
     if lost := [key for key, name in usual.items() if name not in known]:
         raise _made_for_another(path, f'this model has no layer {lost[0]}', metadata)

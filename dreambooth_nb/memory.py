@@ -30,7 +30,7 @@ from torch.utils._pytree import tree_leaves
 from .adapters import TRAINABLE, named_weights
 from .core import default_device
 from .errors import InputError
-from .families import FAMILIES, denoiser_of, family_of, networks, trainable_parts
+from .families import denoiser_of, family_of, known_families, networks, trainable_parts
 from .freezing import select_trainable
 from .fused_backward import FusedBackwardAdamW
 from .pipeline import MODELS, CLIPTokenizer, DiffusionPipeline, with_parts
@@ -312,7 +312,7 @@ def _bare(kind, config, dtype=torch.float32):
 def _read_configs(model):
     "Read the networks' configurations from a pipeline's folder."
     folder = MODELS/'toyland' if str(model) == 'toyland' else Path(model).expanduser()
-    known = {name for family in FAMILIES for name in family.networks}
+    known = {name for family in known_families() for name in family.networks}
     paths = [path for path in folder.glob('*/config.json') if path.parent.name in known]
     try: configs = {path.parent.name: json.loads(path.read_text(encoding='utf-8')) for path in paths}
     except OSError: configs = {}
@@ -331,7 +331,7 @@ def skeleton_of(
         return with_parts(model, **{name: _bare(type(part), part.config, part.dtype)
                                     for name, part in networks(model).items()})
     configs = model if isinstance(model, dict) else _read_configs(model)
-    families = (own for f in FAMILIES for own in (f, f.without_optional()))
+    families = (own for f in known_families() for own in (f, f.without_optional()))
     family = next((f for f in families if {*f.networks} == {*configs}), None)
     if family is None:
         raise InputError(f'model: has configurations of {", ".join(configs)}, which no known pipeline has')

@@ -31,7 +31,7 @@ from .core import bf16_in_hardware, to_images, torch_defaults
 from .cores import predict_in_parts, working_together
 from .errors import InputError, one_line
 from .diffusion import NOISE_SETTINGS
-from .families import denoiser_of, family_of, text_conditions
+from .families import denoiser_of, family_of, text_conditions, whole_view
 from .flow_matching import is_flow_matching
 from .prediction import predict_noise
 from .showing import Images, progress_bar
@@ -382,8 +382,7 @@ def choose_batch_size(
 
 def _add_view(pipeline, sampling, start):
     "Add to the conditions that the images are whole, where a denoiser is told how its images were cut."
-    view = torch.tensor([[sampling.height, sampling.width, 0, 0, sampling.height, sampling.width]], dtype=torch.float32)
-    told = family_of(pipeline).view_conditions(pipeline, view.expand(len(start.latents), -1).to(start.latents.device))
+    told = whole_view(pipeline, sampling.height, sampling.width, len(start.latents))
     return start._replace(cond=start.cond | told, uncond=None if start.uncond is None else start.uncond | told)
 
 def _sample(pipeline, sampling, start, parts, progress):

@@ -89,6 +89,9 @@ class DreamBooth(L.LightningModule):
     @property
     def trains_text(self): return len(self.parts) > 1
 
+    @property
+    def has_idle_weights(self): return self.trains_text and self.family.has_idle_weights
+
     def on_fit_start(self): self.learn_from(self.trainer.datamodule)
 
     def on_train_batch_start(self, batch, batch_idx):
@@ -402,7 +405,7 @@ def _run(plan, prior, validate, progress, watch):
         full.rank, full.lora_alpha, full.lora_dropout, full.seed)
     callbacks = refresh + _make_callbacks(plan, trained, validate, progress) + [watch]*(watch is not None)
     module = DreamBooth(plan.pipeline, trained, full, start)
-    with quiet_lightning(): trainer = make_trainer(full, start, callbacks)
+    with quiet_lightning(): trainer = make_trainer(full, start, callbacks, module.has_idle_weights)
     if folder and rank_zero_only.rank == 0: _begin_folder(plan)
     with tracking(full, folder, start) as trainer.loggers: history = run_trainer(trainer, module, data)
     for optimizer in trainer.optimizers: optimizer.state.clear()    # memory that is wanted for writing
