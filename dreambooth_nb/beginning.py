@@ -72,7 +72,8 @@ def origin(
     "Describe, by hashes, what a run begins with: the model, its frozen surroundings, the photos and captions."
     names = FLOW_SETTINGS if is_flow_matching(pipeline.scheduler) else NOISE_SETTINGS
     noise = {name: pipeline.scheduler.config.get(name) for name in names}
-    frozen = fingerprint(pipeline, ('vae', *family_of(pipeline).frozen_encoders)) + json.dumps(noise, sort_keys=True, default=list)
+    frozen = fingerprint(pipeline, ('vae', *family_of(pipeline).frozen_encoders))
+    frozen += json.dumps(noise, sort_keys=True, default=list)
     return dict(model=fingerprint(pipeline), frozen=hashlib.sha256(frozen.encode()).hexdigest()[:16],
                 photos=[subject.content() for subject in subjects])
 

@@ -27,7 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .adapters import TRAINABLE, named_weights
+from .adapters import TRAINABLE, named_weights, preset_of
 from .core import default_device
 from .errors import InputError
 from .families import denoiser_of, family_of, known_families, networks, trainable_parts
@@ -109,6 +109,7 @@ def _step_settings(settings):
         near = difflib.get_close_matches(name, names, 1, .3)
         hint = f'did you mean {near[0]}?' if near else f'choose from {", ".join(names)}'
         raise InputError(f'{name}: is not a setting of a step; {hint}')
+    if 'trainable' in settings: settings = settings | dict(trainable=preset_of(settings['trainable']))
     return StepSettings(**settings)
 
 # %% ../nbs/07a_memory.ipynb #445e07e4
@@ -348,11 +349,12 @@ def _any_words(encoder):
 def _fake(tensor): return None if tensor is None else torch.empty(tensor.shape, dtype=tensor.dtype)
 
 def _fake_weights(model):
-    "Give a network on the 'meta' device weights that look as if they were on the CPU."
+    "Give a network on the 'meta' device weights that look as if they were on the CPU; shared ones stay shared."
+    made = {p: nn.Parameter(_fake(p), requires_grad=p.requires_grad) for p in model.parameters()}
     for module in model.modules():
         for name, b in module._buffers.items(): module._buffers[name] = _fake(b)
-        for name, p in module._parameters.items():
-            if p is not None: module._parameters[name] = nn.Parameter(_fake(p), requires_grad=p.requires_grad)
+        for name, p in module._parameters.items(): module._parameters[name] = made.get(p)
+
 
 # %% ../nbs/07a_memory.ipynb #eb97d6fd
 def _optimizer_bytes(trained, settings):

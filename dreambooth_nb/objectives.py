@@ -50,7 +50,7 @@ class Denoising:
         return min_snr_weights(self.noise_scheduler, timesteps, self.snr_gamma) if self.snr_gamma else None
 
 # %% ../nbs/03a_objectives.ipynb #5e86fa5d
-_BETAS_ONLY = 'weighs denoising models, and this one is trained by flow matching; leave it out, or give weighting_scheme'
+_BETAS_ONLY = 'weighs denoising models, and this one learns by flow matching; leave it out, or give weighting_scheme'
 _FLOW_ONLY = 'is for flow-matching models, and this one denoises step by step; leave it out'
 
 def _refuse(settings, why):
