@@ -816,6 +816,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'dreambooth_nb.families._text_claims': ('families.html#_text_claims', 'dreambooth_nb/families.py'),
                                         'dreambooth_nb.families._tokenize': ('families.html#_tokenize', 'dreambooth_nb/families.py'),
                                         'dreambooth_nb.families._try_part': ('families.html#_try_part', 'dreambooth_nb/families.py'),
+                                        'dreambooth_nb.families.add_family': ('families.html#add_family', 'dreambooth_nb/families.py'),
                                         'dreambooth_nb.families.denoiser_of': ('families.html#denoiser_of', 'dreambooth_nb/families.py'),
                                         'dreambooth_nb.families.family_of': ('families.html#family_of', 'dreambooth_nb/families.py'),
                                         'dreambooth_nb.families.fingerprint': ('families.html#fingerprint', 'dreambooth_nb/families.py'),

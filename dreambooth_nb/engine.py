@@ -173,7 +173,8 @@ def make_trainer(
     try:
         return L.Trainer(
             max_steps=c.max_train_steps - start,
-            devices=c.devices, num_nodes=c.num_nodes, accelerator=c.accelerator, strategy=_strategy(c, has_idle_weights),
+            devices=c.devices, num_nodes=c.num_nodes, accelerator=c.accelerator,
+            strategy=_strategy(c, has_idle_weights),
             precision=training_precision(c), accumulate_grad_batches=c.gradient_accumulation_steps,
             gradient_clip_val=c.max_grad_norm,
             callbacks=list(callbacks), logger=False, log_every_n_steps=1, use_distributed_sampler=False,

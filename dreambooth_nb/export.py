@@ -92,7 +92,7 @@ def _prefixes(model, layers):
     if isinstance(model, Run): model = model.pipeline
     if isinstance(model, DiffusionPipeline): return family_of(model).lora_prefixes
     parts = {name.partition('.')[0] for name in layers}
-    return next(family.lora_prefixes for family in known_families() if parts <= family.lora_prefixes.keys())
+    return next((f.lora_prefixes for f in known_families() if parts <= f.lora_prefixes.keys()), {})
 
 def _kohya_facts(layers, config, title):
     "List what kohya's scripts and the web UIs read of a LoRA file."

@@ -44,7 +44,11 @@ def kohya_name(
 )->str: # such as 'lora_unet_mid_block_attentions_0_proj_in'
     "Name a layer as kohya's scripts and the web UIs do."
     part, _, rest = name.partition('.')
-    return prefixes[part] + rest.replace('.', '_')
+    if part in prefixes: return prefixes[part] + rest.replace('.', '_')
+    raise InputError(
+        f"format='lora-kohya': other programs cut this model into other layers, so {name} has no name there; "
+        "export it as 'lora', which diffusers reads")
+
 
 def adapter_layers(
     pipeline:DiffusionPipeline, # with LoRA adapters, from `dreambooth_nb.freezing.select_trainable` or `load_lora`
@@ -172,7 +176,8 @@ def _layer_names(keys, base, path, metadata):
             f"lora={path}: has kohya's names, which only its base can tell apart; "
             'give base, such as a pipeline folder')
     prefixes, names = family_of(base).lora_prefixes, layer_weights(base)
-    known = {name: name for name in names} | {kohya_name(name, prefixes): name for name in names}
+    known = {name: name for name in names}
+    if prefixes: known |= {kohya_name(name, prefixes): name for name in names}
     known |= _original_names(base, names, prefixes)
     usual = {key: key if key in known else key.replace('lora_te1_', 'lora_te_') for key in keys}
     if lost := [key for key, name in usual.items() if name not in known]:

@@ -338,7 +338,8 @@ def _single_file_family(names, given):
 def _read_single(family, path, given, config):
     "Let diffusers read a file; config is a folder, or None: the hub is asked."
     if config is not None and (kind := _check_index(config, given)) is not family:
-        raise InputError(f'config={config}: is a folder of {kind.name}, the file is a {family.name}; give one of its kind')
+        raise InputError(
+            f'config={config}: is a folder of {kind.name}, the file is a {family.name}; give one of its kind')
     try:
         return family.pipeline.from_single_file(
             str(path), config=None if config is None else str(config), **family.extras)

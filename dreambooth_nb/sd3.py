@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['STABLE_DIFFUSION_3', 'tiny_sd3']
 
-# %% ../nbs/02g_sd3.ipynb #2f8868f8
+# %% ../nbs/02g_sd3.ipynb #7bb6e7ed
 from copy import deepcopy
 
 import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from .families import FAMILIES, STABLE_DIFFUSION, Family
+from .families import STABLE_DIFFUSION, Family, add_family
 from .pipeline import AutoencoderKL, CLIPTokenizer, decode_pixels, latent_distribution, tokenize
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -20,7 +20,7 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SD3Tra
 from diffusers import StableDiffusion3Pipeline
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5TokenizerFast
 
-# %% ../nbs/02g_sd3.ipynb #a52e7876
+# %% ../nbs/02g_sd3.ipynb #0aeba895
 _CLIPS = ('text_encoder', 'text_encoder_2')
 _T5_TOKENS = 256    # as in diffusers' pipeline
 
@@ -51,7 +51,7 @@ def _encode_text(pipeline, ids):
     states = torch.cat([pad(states, (0, third.shape[-1] - states.shape[-1])), third], 1)
     return dict(encoder_hidden_states=states, pooled_projections=torch.cat(summaries, -1))
 
-# %% ../nbs/02g_sd3.ipynb #0d41fb61
+# %% ../nbs/02g_sd3.ipynb #bb7b5d41
 def _latent_shape(pipeline, height, width):
     factor = pipeline.vae_scale_factor
     return pipeline.transformer.config.in_channels, height//factor, width//factor
@@ -66,7 +66,7 @@ def _predict(transformer, noisy_latents, timesteps, conditions):
         hidden_states=noisy_latents, timestep=timesteps, encoder_hidden_states=conditions['encoder_hidden_states'],
         pooled_projections=conditions['pooled_projections']).sample
 
-# %% ../nbs/02g_sd3.ipynb #214054d6
+# %% ../nbs/02g_sd3.ipynb #c0439de5
 def _try_part(name, model):
     if name == 'text_encoder_3': return model(torch.zeros(1, 4, dtype=torch.long))
     if name != 'transformer': return STABLE_DIFFUSION.try_part(name.removesuffix('_2'), model)
@@ -111,7 +111,7 @@ def _misfits(pipeline):
             'beta_schedule' not in pipeline.scheduler.config or bool(pipeline.scheduler.config.get('use_flow_sigmas'))}
     return [text for text, fits in claims.items() if not fits]
 
-# %% ../nbs/02g_sd3.ipynb #4c418b0c
+# %% ../nbs/02g_sd3.ipynb #68ce8c55
 STABLE_DIFFUSION_3 = Family(
     name='Stable Diffusion 3',
     pipeline=StableDiffusion3Pipeline,
@@ -146,9 +146,9 @@ STABLE_DIFFUSION_3 = Family(
     misfits=_misfits,
     in_single_file=lambda names: False)     # folders only
 
-FAMILIES.append(STABLE_DIFFUSION_3)
+add_family(STABLE_DIFFUSION_3)
 
-# %% ../nbs/02g_sd3.ipynb #42363c23
+# %% ../nbs/02g_sd3.ipynb #e5b347cf
 def _tiny_clip(toyland, width):
     "Make a text encoder of random weights for Toyland's words."
     words = toyland.tokenizer

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['STABLE_DIFFUSION_XL', 'STABLE_DIFFUSION_XL_1_0', 'tiny_sdxl']
 
-# %% ../nbs/02f_sdxl.ipynb #18d732fb
+# %% ../nbs/02f_sdxl.ipynb #ef6da608
 from copy import deepcopy
 
 import torch
 from torch import nn
 
-from .families import FAMILIES, STABLE_DIFFUSION, Family, unet_misfits
+from .families import STABLE_DIFFUSION, Family, add_family, unet_misfits
 from .pipeline import AutoencoderKL, CLIPTokenizer, decode_pixels, latent_distribution, tokenize
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -90,7 +90,7 @@ def _notes(pipeline):
     return [f'is distilled to a few steps ({sign}), which training unlearns: better train what it was made of; '
             'generate with guidance_scale=1' for sign, is_so in signs.items() if is_so][:1]
 
-# %% ../nbs/02f_sdxl.ipynb #6a511318
+# %% ../nbs/02f_sdxl.ipynb #e6892b85
 STABLE_DIFFUSION_XL = Family(
     name='Stable Diffusion XL',
     pipeline=StableDiffusionXLPipeline,
@@ -122,7 +122,7 @@ STABLE_DIFFUSION_XL = Family(
     unsupported=_unsupported,
     notes=_notes)
 
-FAMILIES.append(STABLE_DIFFUSION_XL)
+add_family(STABLE_DIFFUSION_XL)
 
 # %% ../nbs/02f_sdxl.ipynb #17414b5f
 STABLE_DIFFUSION_XL_1_0 = dict(  # what differs from the classes' defaults
