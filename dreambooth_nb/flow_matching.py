@@ -6,7 +6,7 @@
 __all__ = ['FLOW_SETTINGS', 'WEIGHTING_SCHEMES', 'is_flow_matching', 'flow_scheduler', 'draw_density', 'check_density',
            'density_weights', 'FlowMatching']
 
-# %% ../nbs/03c_flow_matching.ipynb #87cb813c
+# %% ../nbs/03c_flow_matching.ipynb #ef4ecbaa
 import math
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from .errors import InputError
 from .pipeline import DiffusionPipeline
 
-# %% ../nbs/03c_flow_matching.ipynb #af5f5b07
+# %% ../nbs/03c_flow_matching.ipynb #d104013a
 # what decides the table; all else in a configuration is about sampling
 FLOW_SETTINGS = ('num_train_timesteps', 'shift', 'use_dynamic_shifting')
 
@@ -38,7 +38,7 @@ def flow_scheduler(
             'which cannot be trained here')
     return FlowMatchEulerDiscreteScheduler(**{k: config[k] for k in FLOW_SETTINGS if k in config})
 
-# %% ../nbs/03c_flow_matching.ipynb #cb490b16
+# %% ../nbs/03c_flow_matching.ipynb #9e6717d6
 WEIGHTING_SCHEMES = ('logit_normal', 'sigma_sqrt', 'mode', 'cosmap', 'none')
 _MODE_LIMITS = -1., 2/(math.pi - 2)
 
@@ -70,7 +70,7 @@ def check_density(
     if not low <= mode_scale <= high:
         raise InputError(f'mode_scale={mode_scale}: must be from {low:.0f} to {high:.2f}; 1.29 is usual')
 
-# %% ../nbs/03c_flow_matching.ipynb #4957e011
+# %% ../nbs/03c_flow_matching.ipynb #297ec3f2
 def density_weights(
     sigmas:Tensor,          # (b,), 0 to 1
     weighting_scheme:str,   # one of `WEIGHTING_SCHEMES`
@@ -80,7 +80,7 @@ def density_weights(
     if weighting_scheme == 'cosmap': return 2/(math.pi*(1 - 2*sigmas + 2*sigmas**2)).float()
     return torch.ones_like(sigmas, dtype=torch.float32)
 
-# %% ../nbs/03c_flow_matching.ipynb #3b7d5912
+# %% ../nbs/03c_flow_matching.ipynb #0022663c
 @dataclass(frozen=True)
 class FlowMatching:
     "Predict the direction from image to noise."

@@ -139,7 +139,7 @@ STABLE_DIFFUSION_XL_1_0 = dict(  # what differs from the classes' defaults
     vae=dict(block_out_channels=(128, 256, 512, 512), down_block_types=('DownEncoderBlock2D',)*4,
              up_block_types=('UpDecoderBlock2D',)*4, layers_per_block=2, sample_size=1024, scaling_factor=.13025))
 
-# %% ../nbs/02f_sdxl.ipynb #72a68482
+# %% ../nbs/02f_sdxl.ipynb #5a85824c
 def _tiny_encoder(kind, toyland, width, **others):
     "Make a text encoder of random weights for Toyland's words."
     words = toyland.tokenizer
@@ -156,6 +156,10 @@ def _tiny_unet():
         attention_head_dim=(2, 4), cross_attention_dim=16 + 24, use_linear_projection=True,
         addition_embed_type='text_time', addition_time_embed_dim=8, projection_class_embeddings_input_dim=6*8 + 24)
 
+# as the released model says, also for other samplers than its own
+_SAMPLER = dict(beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, steps_offset=1,
+                timestep_spacing='leading', clip_sample=False, set_alpha_to_one=False, skip_prk_steps=True)
+
 def tiny_sdxl(
     toyland:DiffusionPipeline,      # gives its tokenizer and autoencoder
     seed:int=0,                     # of the weights
@@ -171,9 +175,7 @@ def tiny_sdxl(
     for part in parts.values(): part.eval().requires_grad_(False)
     tokenizer_2 = deepcopy(toyland.tokenizer)
     tokenizer_2.pad_token = tokenizer_2.convert_ids_to_tokens(0)
-    scheduler = EulerDiscreteScheduler(
-        beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012, steps_offset=1, timestep_spacing='leading',
-        prediction_type=prediction_type)
+    scheduler = EulerDiscreteScheduler.from_config(_SAMPLER | dict(prediction_type=prediction_type))
     pipeline = StableDiffusionXLPipeline(
         **parts, tokenizer=toyland.tokenizer, tokenizer_2=tokenizer_2, scheduler=scheduler,
         **STABLE_DIFFUSION_XL.extras)
