@@ -23,7 +23,7 @@ from torch import Tensor
 from .core import generator_for, to_tensor
 from .errors import InputError
 from .drawing import RENDERERS, Brush
-from .families import denoiser_of, family_of
+from .families import denoiser_of, family_of, whole_view
 from .objectives import objective_of
 from .pipeline import DiffusionPipeline
 from .sampling import TextConditions, generate_batches, inference_mode, stack_conditions
@@ -246,6 +246,7 @@ def image_attention_maps(
             part = range(start, min(start + batch_size, len(images)))
             latents, _ = family.latent_distribution(pipeline, to_tensor([images[i] for i in part]))
             cond = stack_conditions([texts[prompts[i]] for i in part])
+            cond |= whole_view(pipeline, images[0].height, images[0].width, len(part))
             for t in timesteps:
                 noise = _noise_like(latents, seed, t, part)
                 noisy = objective.add_noise(latents, noise, torch.tensor([t], device=latents.device))

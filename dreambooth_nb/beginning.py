@@ -25,8 +25,9 @@ from .data import class_folders
 from .diffusion import NOISE_SETTINGS
 from .engine import training_precision
 from .errors import InputError
-from .families import denoiser_of, fingerprint
+from .families import denoiser_of, family_of, fingerprint
 from .files import replacing_file, usable_path
+from .flow_matching import FLOW_SETTINGS, is_flow_matching
 from .photos import some_of
 from .resuming import changes_of_branch, check_branch, check_resume, class_prompts, config_of_checkpoint
 from .run_folder import branch_record, check_bytes, checkpoint_at, checkpoint_content, checkpoint_facts
@@ -69,8 +70,10 @@ def origin(
     subjects:Sequence[Subject],     # to be learned
 )->dict: # for JSON
     "Describe, by hashes, what a run begins with: the model, its frozen surroundings, the photos and captions."
-    noise = {name: pipeline.scheduler.config.get(name) for name in NOISE_SETTINGS}
-    frozen = fingerprint(pipeline, ('vae',)) + json.dumps(noise, sort_keys=True, default=list)
+    names = FLOW_SETTINGS if is_flow_matching(pipeline.scheduler) else NOISE_SETTINGS
+    noise = {name: pipeline.scheduler.config.get(name) for name in names}
+    frozen = fingerprint(pipeline, ('vae', *family_of(pipeline).frozen_encoders))
+    frozen += json.dumps(noise, sort_keys=True, default=list)
     return dict(model=fingerprint(pipeline), frozen=hashlib.sha256(frozen.encode()).hexdigest()[:16],
                 photos=[subject.content() for subject in subjects])
 

@@ -28,6 +28,7 @@ from .diffusion import per_sample_loss
 from .errors import InputError
 from .families import networks, trainable_parts
 from .files import replacing_file
+from .flow_matching import is_flow_matching
 from .history import LOSSES, write_table
 from .optimizer_state import optimizer_tensors
 from .pipeline import with_parts
@@ -309,7 +310,9 @@ def generate_now(
 )->Images:
     "Generate images with the model as it is now."
     c, vae = module.config, module.pipeline.vae
-    own = dict(seed=c.seed, guidance_scale=c.validation_guidance_scale, scheduler=_SAMPLERS[c.validation_scheduler])
+    # flow matching has samplers of its own
+    sampler = None if is_flow_matching(module.pipeline.scheduler) else _SAMPLERS[c.validation_scheduler]
+    own = dict(seed=c.seed, guidance_scale=c.validation_guidance_scale, scheduler=sampler)
     device = vae.device
     vae.to(module.device)
     try: return generate(module.pipeline, list(prompts), num_images, precision='auto', progress=False, **own | settings)

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .config import TrainingConfig, subject_settings
+from .config import TrainingConfig, objective_settings, subject_settings
 from .core import generator_for, to_tensor
 from .diffusion import offset_noise
 from .families import family_of, fingerprint, networks
@@ -248,8 +248,8 @@ class DreamBoothData(LatentData):
 
     def train_dataloader(self):
         process = self.trainer.global_rank, self.trainer.world_size
-        batches = StepBatches(self.table, objective_of(self.pipeline), self.config, self.start, process,
-                              self.resolution)
+        objective = objective_of(self.pipeline, **objective_settings(self.config))
+        batches = StepBatches(self.table, objective, self.config, self.start, process, self.resolution)
         return DataLoader(batches, batch_size=None, num_workers=self.config.dataloader_num_workers)
 
 def class_folders(

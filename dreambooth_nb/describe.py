@@ -104,7 +104,7 @@ def _describe_pipeline(folder):
         kind=family.pipeline.__name__,
         image_size=' x '.join(map(str, family.image_size(_configurations(folder, family)))),
         scheduler=scheduler['_class_name'],
-        prediction_type=scheduler.get('prediction_type', 'epsilon'),
+        prediction_type=scheduler.get('prediction_type', 'epsilon' if 'beta_schedule' in scheduler else 'flow'),
         parts={part: _size(folder/part) for part in family.parts if (folder/part).is_dir()})
     return f'a pipeline of {family.name}', facts, [_generate_command(folder)]
 

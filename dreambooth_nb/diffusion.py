@@ -42,7 +42,7 @@ def prediction_type(
     if name not in PREDICTION_TYPES:
         raise InputError(
             f"prediction_type={name!r} in the scheduler's configuration: "
-            f"must be one of {', '.join(PREDICTION_TYPES)}; flow matching cannot be trained here")
+            f"must be one of {', '.join(PREDICTION_TYPES)}")
     return name
 
 # %% ../nbs/03b_noise_and_loss.ipynb #dc4eb6a0

@@ -153,10 +153,10 @@ def check_devices(
             '(dreambooth_nb.config.save_config) and run `dreambooth train --config FILE` in a shell')
 
 # %% ../nbs/09c_engine.ipynb #2b3ca64d
-def _strategy(config):
-    "Choose Lightning's strategy; after the text encoder has stopped, DDP must look for parameters without gradient."
+def _strategy(config, has_idle_weights):
+    "Choose Lightning's strategy; DDP must look for parameters without gradient if there are some, now or later."
     is_ddp = num_processes(config) != 1 and config.strategy in ('auto', 'ddp')
-    if config.stop_text_encoder_training and is_ddp: return 'ddp_find_unused_parameters_true'
+    if (config.stop_text_encoder_training or has_idle_weights) and is_ddp: return 'ddp_find_unused_parameters_true'
     if config.strategy != 'fsdp': return config.strategy
     processes = num_processes(config) or config.num_nodes*torch.cuda.device_count()
     return ModelParallelStrategy(data_parallel_size=processes, tensor_parallel_size=1)
@@ -165,6 +165,7 @@ def make_trainer(
     config:TrainingConfig,              # devices, precision, accumulation, clipping, steps
     start:int=0,                        # optimiser steps that are done already
     callbacks:Sequence[L.Callback]=(),  # what happens between steps
+    has_idle_weights:bool=False,        # some of what is trained reaches nothing: `Family.has_idle_weights`
 )->L.Trainer: # without loggers
     "Make Lightning's trainer."
     c = config
@@ -172,7 +173,8 @@ def make_trainer(
     try:
         return L.Trainer(
             max_steps=c.max_train_steps - start,
-            devices=c.devices, num_nodes=c.num_nodes, accelerator=c.accelerator, strategy=_strategy(c),
+            devices=c.devices, num_nodes=c.num_nodes, accelerator=c.accelerator,
+            strategy=_strategy(c, has_idle_weights),
             precision=training_precision(c), accumulate_grad_batches=c.gradient_accumulation_steps,
             gradient_clip_val=c.max_grad_norm,
             callbacks=list(callbacks), logger=False, log_every_n_steps=1, use_distributed_sampler=False,
@@ -222,5 +224,6 @@ def train_module(
     callbacks:Sequence[L.Callback]=(),  # what else happens between steps
 )->list[dict]: # one row per step
     "Run the training steps with Lightning, in memory."
-    with quiet_lightning(): trainer = make_trainer(module.config, module.start, [History(), *callbacks])
+    with quiet_lightning():
+        trainer = make_trainer(module.config, module.start, [History(), *callbacks], module.has_idle_weights)
     return run_trainer(trainer, module, data).rows

@@ -16,7 +16,7 @@ import torch
 from .config import instance_prompts
 from .core import default_device
 from .errors import InputError
-from .families import denoiser_of, fingerprint, trainable_parts
+from .families import denoiser_of, family_of, fingerprint, known_families, trainable_parts
 from .files import replacing_file, usable_path, writable_folder
 from .adapters import TokenRows, merge_trained
 from .lora_files import adapter_layers, has_adapters, load_lora, lora_tensors, read_lora
@@ -87,11 +87,18 @@ def _lora_of(model, base):
         f"format='lora': {folder or 'the pipeline'} has no LoRA; train with trainable=lora "
         "and an output_dir, or export the whole model as 'diffusers' or 'single-file'")
 
+def _prefixes(model, layers):
+    "Return kohya's prefixes of the family that a LoRA is for; of a file or a folder, what its layers tell."
+    if isinstance(model, Run): model = model.pipeline
+    if isinstance(model, DiffusionPipeline): return family_of(model).lora_prefixes
+    parts = {name.partition('.')[0] for name in layers}
+    return next((f.lora_prefixes for f in known_families() if parts <= f.lora_prefixes.keys()), {})
+
 def _kohya_facts(layers, config, title):
     "List what kohya's scripts and the web UIs read of a LoRA file."
     layer = next(iter(layers.values()))
     widths = [l.down.shape[1] for name, l in layers.items() if name.endswith('attn2.to_k')]
-    version = {768: 'sd_v1', 1024: 'sd_v2'}.get(widths[0] if widths else 0)
+    version = {768: 'sd_v1', 1024: 'sd_v2', 2048: 'sdxl_base_v1-0'}.get(widths[0] if widths else 0)
     facts:dict[str, Any] = dict(
         ss_output_name=title, ss_network_module='networks.lora',
         ss_network_dim=len(layer.down), ss_network_alpha=f'{layer.alpha:g}')
@@ -114,7 +121,7 @@ def _export_lora(model, format, output, dtype, base):
     layers, metadata = _lora_of(model, base), _base_facts(model)
     if with_kohya_names: metadata |= _kohya_facts(layers, source_of(model)[1], path.stem)
     tensors = {name: t if dtype is None or name.endswith('.alpha') else t.to(dtype)
-               for name, t in lora_tensors(layers, with_kohya_names).items()}
+               for name, t in lora_tensors(layers, with_kohya_names, _prefixes(model, layers)).items()}
     writable_folder(path.parent, 'output')
     with replacing_file(path) as temporary: write_safetensors(tensors, temporary, metadata)
     return path

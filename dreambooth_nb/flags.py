@@ -9,7 +9,7 @@ __all__ = ['add_config_flags', 'config_from_flags']
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from dataclasses import fields
 
-from .config import SECTIONS, WITHOUT_EFFECT, TrainingConfig, load_config, make_config, meanings
+from .config import REFUSED, SECTIONS, WITHOUT_EFFECT, TrainingConfig, load_config, make_config, meanings
 from .values import Switch, Texts, kinds_of, rule_of
 from .yaml_text import read_yaml, write_yaml
 
@@ -45,6 +45,7 @@ def _add_idle_flags(parser):
         several = name == 'validation_images'
         values = dict(nargs='*', metavar='FILE') if several else dict(nargs='?', const=True, metavar='...')
         group.add_argument(f'--{name}', default=SUPPRESS, help=reason, **values)
+    for name in REFUSED: parser.add_argument(f'--{name}', default=SUPPRESS, help=SUPPRESS, nargs='*')
 
 def add_config_flags(
     parser:ArgumentParser, # receives a flag for each field of `TrainingConfig`, `--config`, and diffusers' idle flags
@@ -63,7 +64,7 @@ def config_from_flags(
     args:Namespace, # what a parser with `add_config_flags` has read
 )->TrainingConfig:
     "Put the flags on top of the file, or of the defaults."
-    known = TrainingConfig.__dataclass_fields__.keys() | WITHOUT_EFFECT
+    known = TrainingConfig.__dataclass_fields__.keys() | WITHOUT_EFFECT | REFUSED
     given = {name: value for name, value in vars(args).items() if name in known}
     if isinstance(given.get('subjects'), str): given['subjects'] = read_yaml(given['subjects'], 'subjects')
     return make_config(load_config(args.config) if args.config is not None else None, **given)

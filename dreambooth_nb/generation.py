@@ -41,7 +41,7 @@ from .photos import load_photo
 from .pipeline import DiffusionPipeline, truncated_text
 from .resuming import config_of_checkpoint
 from .run_folder import checkpoint_facts
-from .sampling import SCHEDULERS, Request, Sampling, Start, TextConditions
+from .sampling import FLOW_SCHEDULERS, SCHEDULERS, Request, Sampling, Start, TextConditions
 from .sampling import choose_batch_size, inference_mode, initial_noise, list_requests
 from .sampling import make_scheduler, noise_start, sample_batches, stack_conditions
 from .showing import Images
@@ -192,7 +192,7 @@ def command_for(
     given = {name: value for name, value in (dict(num_images=1) | facts).items() if value not in (None, '')}
     flags = [name for name in _FLAGS if name in given]
     if not all(_usable(name, given[name]) for name in flags): return ''
-    if given.get('scheduler') not in SCHEDULERS: given.pop('scheduler', None)  # the model's own
+    if given.get('scheduler') not in SCHEDULERS | FLOW_SCHEDULERS: given.pop('scheduler', None)  # the model's own
     words = chain.from_iterable(_flag(name, given[name]) for name in flags if name in given)
     return shell_command('dreambooth', 'generate', *words)
 
@@ -460,7 +460,8 @@ def _common_facts(pipeline, sampling):
     values = {f.name: getattr(sampling, f.name) for f in fields(sampling)
               if f.name in always or getattr(sampling, f.name) != f.default}
     kind, denoiser = type(pipeline.scheduler), denoiser_of(pipeline)
-    own = next((name for name, scheduler in SCHEDULERS.items() if scheduler is kind), kind.__name__)
+    known = SCHEDULERS | FLOW_SCHEDULERS
+    own = next((name for name, scheduler in known.items() if scheduler is kind), kind.__name__)
     packages = ('dreambooth_nb', 'torch', 'diffusers', 'transformers')
     return dict(fingerprint=fingerprint(pipeline)) | values | dict(
         scheduler=sampling.scheduler or own,

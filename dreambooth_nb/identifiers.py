@@ -138,12 +138,14 @@ def word_effect(
 )->list[float]: # 0: the model does not react to the word; 1: its prediction changes by as much as it is large
     "Measure how much a word, put in the place of the article, changes what the UNet predicts."
     # here, since a Subject alone needs no diffusers
+    from dreambooth_nb.families import whole_view
     from dreambooth_nb.sampling import Sampling, Start, TextConditions, denoise, inference_mode, initial_noise
     from dreambooth_nb.sampling import make_scheduler, predictor, stack_conditions
     sampling = Sampling(guidance_scale=1., num_inference_steps=num_steps, scheduler='ddim').resolve(pipeline)
     scheduler = make_scheduler(pipeline, sampling.scheduler, num_steps)
     predict, texts, noise = predictor(pipeline), TextConditions(pipeline), initial_noise(pipeline, range(num_images))
-    def conditions(word): return stack_conditions([texts[f'a photo of {word} {class_noun}']]*num_images)
+    view = whole_view(pipeline, sampling.height, sampling.width, num_images)
+    def conditions(word): return stack_conditions([texts[f'a photo of {word} {class_noun}']]*num_images) | view
     states, plain = [noise], conditions(article(class_noun))
     def predictions(cond):
         return torch.stack([predict(x, t, cond).float() for x, t in zip(states, scheduler.timesteps)])

@@ -19,7 +19,9 @@ from .errors import InputError
 from .families import STABLE_DIFFUSION, family_of, fingerprint, trainable_parts
 from .files import usable_path
 from .adapters import attach_lora
+from .original import original_unet_name
 from .pipeline import DiffusionPipeline
+from .sdxl import STABLE_DIFFUSION_XL
 from .tensor_files import read_pickle, read_safetensors
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -42,7 +44,11 @@ def kohya_name(
 )->str: # such as 'lora_unet_mid_block_attentions_0_proj_in'
     "Name a layer as kohya's scripts and the web UIs do."
     part, _, rest = name.partition('.')
-    return prefixes[part] + rest.replace('.', '_')
+    if part in prefixes: return prefixes[part] + rest.replace('.', '_')
+    raise InputError(
+        f"format='lora-kohya': other programs cut this model into other layers, so {name} has no name there; "
+        "export it as 'lora', which diffusers reads")
+
 
 def adapter_layers(
     pipeline:DiffusionPipeline, # with LoRA adapters, from `dreambooth_nb.freezing.select_trainable` or `load_lora`
@@ -155,6 +161,13 @@ def _file_tensors(path, allow_pickle):
         f'lora={path}: is not a .safetensors file; others are pickles, which can run code when opened: '
         'get it as .safetensors, or pass allow_pickle=True')
 
+def _original_names(base, names, prefixes):
+    "Name the layers of a Stable Diffusion XL's UNet as kohya's scripts do, after the original's places."
+    if family_of(base) is not STABLE_DIFFUSION_XL: return {}
+    unet = {name: f'{name}.weight'.removeprefix('unet.') for name in names if name.startswith('unet.')}
+    original = {name: original_unet_name(weight, base.unet.config) for name, weight in unet.items()}
+    return {kohya_name(f"unet.{place.removesuffix('.weight')}", prefixes): name for name, place in original.items()}
+
 def _layer_names(keys, base, path, metadata):
     "Find the full names of the layers that a file is for: key in the file -> name."
     if base is None:
@@ -163,7 +176,9 @@ def _layer_names(keys, base, path, metadata):
             f"lora={path}: has kohya's names, which only its base can tell apart; "
             'give base, such as a pipeline folder')
     prefixes, names = family_of(base).lora_prefixes, layer_weights(base)
-    known = {name: name for name in names} | {kohya_name(name, prefixes): name for name in names}
+    known = {name: name for name in names}
+    if prefixes: known |= {kohya_name(name, prefixes): name for name in names}
+    known |= _original_names(base, names, prefixes)
     usual = {key: key if key in known else key.replace('lora_te1_', 'lora_te_') for key in keys}
     if lost := [key for key, name in usual.items() if name not in known]:
         raise _made_for_another(path, f'this model has no layer {lost[0]}', metadata)

@@ -27,10 +27,10 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .adapters import TRAINABLE, named_weights
+from .adapters import TRAINABLE, named_weights, preset_of
 from .core import default_device
 from .errors import InputError
-from .families import FAMILIES, denoiser_of, family_of, networks, trainable_parts
+from .families import denoiser_of, family_of, known_families, networks, trainable_parts
 from .freezing import select_trainable
 from .fused_backward import FusedBackwardAdamW
 from .pipeline import MODELS, CLIPTokenizer, DiffusionPipeline, with_parts
@@ -109,6 +109,7 @@ def _step_settings(settings):
         near = difflib.get_close_matches(name, names, 1, .3)
         hint = f'did you mean {near[0]}?' if near else f'choose from {", ".join(names)}'
         raise InputError(f'{name}: is not a setting of a step; {hint}')
+    if 'trainable' in settings: settings = settings | dict(trainable=preset_of(settings['trainable']))
     return StepSettings(**settings)
 
 # %% ../nbs/07a_memory.ipynb #445e07e4
@@ -312,7 +313,7 @@ def _bare(kind, config, dtype=torch.float32):
 def _read_configs(model):
     "Read the networks' configurations from a pipeline's folder."
     folder = MODELS/'toyland' if str(model) == 'toyland' else Path(model).expanduser()
-    known = {name for family in FAMILIES for name in family.networks}
+    known = {name for family in known_families() for name in family.networks}
     paths = [path for path in folder.glob('*/config.json') if path.parent.name in known]
     try: configs = {path.parent.name: json.loads(path.read_text(encoding='utf-8')) for path in paths}
     except OSError: configs = {}
@@ -331,27 +332,29 @@ def skeleton_of(
         return with_parts(model, **{name: _bare(type(part), part.config, part.dtype)
                                     for name, part in networks(model).items()})
     configs = model if isinstance(model, dict) else _read_configs(model)
-    family = next((f for f in FAMILIES if {*f.networks} == {*configs}), None)
+    families = (own for f in known_families() for own in (f, f.without_optional()))
+    family = next((f for f in families if {*f.networks} == {*configs}), None)
     if family is None:
         raise InputError(f'model: has configurations of {", ".join(configs)}, which no known pipeline has')
     parts = {name: _bare(family.parts[name], config) for name, config in configs.items()}
-    words = {name.replace('text_encoder', 'tokenizer'): _any_words(parts[name]) for name in family.text_encoders}
+    words = {name.replace('text_encoder', 'tokenizer'): _any_words(parts[name]) for name in family.readers}
     others = dict.fromkeys(inspect.signature(family.pipeline).parameters)
     return family.pipeline(**others | family.extras | parts | words)
 
 def _any_words(encoder):
     "Return a tokenizer that gives as many tokens as a text encoder reads."
-    length = encoder.config.max_position_embeddings
+    length = getattr(encoder.config, 'max_position_embeddings', 256)    # T5 reads any number
     return CLIPTokenizer.from_pretrained(MODELS/'toyland'/'tokenizer', model_max_length=length)
 
 def _fake(tensor): return None if tensor is None else torch.empty(tensor.shape, dtype=tensor.dtype)
 
 def _fake_weights(model):
-    "Give a network on the 'meta' device weights that look as if they were on the CPU."
+    "Give a network on the 'meta' device weights that look as if they were on the CPU; shared ones stay shared."
+    made = {p: nn.Parameter(_fake(p), requires_grad=p.requires_grad) for p in model.parameters()}
     for module in model.modules():
         for name, b in module._buffers.items(): module._buffers[name] = _fake(b)
-        for name, p in module._parameters.items():
-            if p is not None: module._parameters[name] = nn.Parameter(_fake(p), requires_grad=p.requires_grad)
+        for name, p in module._parameters.items(): module._parameters[name] = made.get(p)
+
 
 # %% ../nbs/07a_memory.ipynb #eb97d6fd
 def _optimizer_bytes(trained, settings):

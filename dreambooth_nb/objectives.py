@@ -15,6 +15,7 @@ from torch import Tensor
 from .errors import InputError
 from .diffusion import DDPMScheduler, prediction_type
 from .diffusion import min_snr_weights, training_scheduler, training_target
+from .flow_matching import FlowMatching, flow_scheduler, is_flow_matching
 from .pipeline import DiffusionPipeline
 
 # %% ../nbs/03a_objectives.ipynb #cc0fb60c
@@ -49,15 +50,30 @@ class Denoising:
         return min_snr_weights(self.noise_scheduler, timesteps, self.snr_gamma) if self.snr_gamma else None
 
 # %% ../nbs/03a_objectives.ipynb #5e86fa5d
+_BETAS_ONLY = 'weighs denoising models, and this one learns by flow matching; leave it out, or give weighting_scheme'
+_FLOW_ONLY = 'is for flow-matching models, and this one denoises step by step; leave it out'
+
+def _refuse(settings, why):
+    "Refuse what the model's noise process has no use for."
+    for name, value in settings.items():
+        if value is not None: raise InputError(f'{name}={value}: {why}')
+
 def objective_of(
     pipeline:DiffusionPipeline,     # its scheduler knows the noise and what the model predicts
-    snr_gamma:float|None=None,      # of min-SNR weights
+    snr_gamma:float|None=None,      # of min-SNR weights; refused for flow matching
+    **flow,                         # fields of `dreambooth_nb.flow_matching.FlowMatching`; None: its default
 )->Objective:
     "Make the objective that a model was trained with, as its scheduler's configuration describes it."
-    config = pipeline.scheduler.config
+    scheduler, config = pipeline.scheduler, pipeline.scheduler.config
+    if is_flow_matching(scheduler):
+        _refuse(dict(snr_gamma=snr_gamma), _BETAS_ONLY)
+        given = {name: value for name, value in flow.items() if value is not None}
+        return FlowMatching(flow_scheduler(pipeline), **given)
+    _refuse(flow, _FLOW_ONLY)
     if 'beta_schedule' not in config or config.get('use_flow_sigmas'):
         raise InputError(
-            f'scheduler: a {type(pipeline.scheduler).__name__} of this configuration adds noise in a way '
-            'that cannot be trained here; only models that denoise step by step, with betas, can')
-    prediction_type(pipeline.scheduler)
+            f'scheduler: a {type(scheduler).__name__} of this configuration adds noise in a way '
+            'that cannot be trained here; only models that denoise step by step, with betas, and those with a '
+            'sampler of flow matching can')
+    prediction_type(scheduler)
     return Denoising(training_scheduler(pipeline), snr_gamma)

@@ -23,7 +23,7 @@ from torch import nn
 
 from .core import default_device, torch_defaults
 from .errors import InputError
-from .families import FAMILIES, Family, family_of, networks
+from .families import Family, family_of, known_families, networks
 from .files import file_sha256, usable_path
 from .pipeline import LOADING, MODELS, DiffusionPipeline, check_dtype, quiet_loading
 from .saving import CONFIGURATION, unpack_configuration
@@ -74,9 +74,13 @@ def _is_class(entry):
 
 def _family_named(name, given):
     "Return the family of a pipeline's class."
-    for family in FAMILIES:
+    for family in known_families():
         if family.pipeline.__name__ == name: return family
-    raise InputError(f"model={given}: is a {name}; this package opens {', '.join(f.name for f in FAMILIES)}")
+    raise InputError(f"model={given}: is a {name}; this package opens {', '.join(f.name for f in known_families())}")
+
+def _is_absent(index, folder, part):
+    "Whether a folder has nothing of a part: not in its index, or no folder of its own."
+    return index.get(part, [None]) in ([None], [None, None]) or not (folder/part).exists()
 
 def _check_index(folder, given)->Family:
     "Return the family of a folder's index, whose classes must be those of diffusers and transformers alone."
@@ -87,6 +91,7 @@ def _check_index(folder, given)->Family:
             f"model={given}: wants to run code of its own ({'.'.join(map(str, foreign[0]))}); "
             'only classes of diffusers and transformers are opened')
     family = _family_named(index.get('_class_name'), given)
+    if any(_is_absent(index, folder, part) for part in family.optional): family = family.without_optional()
     for part in family.parts:
         if part in index and not _is_class(index[part]):
             raise InputError(
@@ -321,15 +326,20 @@ def _single_file_family(names, given):
         raise InputError(
             f'model={given}: is a LoRA, not a model; '
             f'load its base, then load_lora(pipeline, {Path(given).name!r})')
-    family = next((family for family in FAMILIES if family.in_single_file(names)), None)
+    family = next((family for family in known_families() if family.in_single_file(names)), None)
     if family is not None: return family
+    if any(name.startswith('model.diffusion_model.') for name in names):
+        kinds = ', '.join(family.name for family in known_families())
+        raise InputError(f'model={given}: is none of {kinds}, as its tensors are called; get a file of one of these')
     raise InputError(
         f'model={given}: is not a whole Stable Diffusion (it has no model.diffusion_model.*); '
         'if it is a part of a pipeline, give the folder above it')
 
 def _read_single(family, path, given, config):
     "Let diffusers read a file; config is a folder, or None: the hub is asked."
-    if config is not None: _check_index(config, given)
+    if config is not None and (kind := _check_index(config, given)) is not family:
+        raise InputError(
+            f'config={config}: is a folder of {kind.name}, the file is a {family.name}; give one of its kind')
     try:
         return family.pipeline.from_single_file(
             str(path), config=None if config is None else str(config), **family.extras)
@@ -389,9 +399,11 @@ def align_weights(
         if p.device.type == 'cpu' and p.data_ptr() % 64: p.data = p.data.clone()
 
 def _check_fit(pipeline, given):
-    "Refuse parts that are whole, each for itself, but not made for each other."
-    for why in family_of(pipeline).misfits(pipeline):
-        raise InputError(f'model={given}: {why}; copy or save it again')
+    "Refuse parts that are whole, each for itself, but not made for each other; say what should be known."
+    family = family_of(pipeline)
+    if why := family.unsupported(pipeline): raise InputError(f'model={given}: {why}')
+    for why in family.misfits(pipeline): raise InputError(f'model={given}: {why}; copy or save it again')
+    for note in family.notes(pipeline): warnings.warn(f'model={given}: {note}', stacklevel=3)
 
 def _check_scheduler(pipeline, given):
     "Take one step with a copy of the sampler, which checks some of its settings only then."
@@ -399,7 +411,8 @@ def _check_scheduler(pipeline, given):
         sampler, x = deepcopy(pipeline.scheduler), torch.zeros(1, 1, 1, 1)
         with LOADING, warnings.catch_warnings(action='ignore'), torch.random.fork_rng(devices=[]):
             sampler.set_timesteps(5)
-            sampler.step(x, sampler.timesteps[0], sampler.scale_model_input(x, sampler.timesteps[0]))
+            t = sampler.timesteps[0]
+            sampler.step(getattr(sampler, 'scale_model_input', lambda x, t: x)(x, t), t, x)
     except Exception as e:
         raise InputError(
             f'model={given}: scheduler/scheduler_config.json does not describe a sampler ({first_line(e)[:150]}); '

@@ -25,7 +25,8 @@ from .errors import InputError
 
 # %% ../nbs/02e_conversions.ipynb #6668b10f
 _NOTICES = {'transformers.utils.import_utils': 'requires torchvision',
-            'diffusers.loaders.single_file': 'local_files_only'}
+            'diffusers.loaders.single_file': 'local_files_only',
+            'diffusers.pipelines.pipeline_utils': '=None of type'}     # an optional part that is absent
 
 @contextmanager
 def _without_notices()->Iterator[None]:

@@ -30,7 +30,7 @@ from .callbacks import Average, Bar, Checkpoints, FromCheckpoint, History, Metri
 from .callbacks import TrackRows, Validation, find_callback
 from .card import model_card
 from .checks import check_config
-from .config import TrainingConfig, make_config, make_subjects, save_config
+from .config import TrainingConfig, make_config, make_subjects, objective_settings, save_config
 from .core import seed_for, torch_defaults
 from .cores import AttentionInFloat32, predict_in_parts
 from .data import DreamBoothData, LatentData
@@ -72,7 +72,7 @@ class DreamBooth(L.LightningModule):
     ):
         super().__init__()
         self.pipeline, self.trained, self.config, self.start = pipeline, trained, config, start
-        self.family, self.objective = family_of(pipeline), objective_of(pipeline, config.snr_gamma)
+        self.family, self.objective = family_of(pipeline), objective_of(pipeline, **objective_settings(config))
         denoiser = denoiser_of(pipeline)
         compiled = torch.compile(denoiser) if config.torch_compile else denoiser
         self.predict = partial(self.family.predict, compiled.__call__)
@@ -88,6 +88,9 @@ class DreamBooth(L.LightningModule):
 
     @property
     def trains_text(self): return len(self.parts) > 1
+
+    @property
+    def has_idle_weights(self): return self.trains_text and self.family.has_idle_weights
 
     def on_fit_start(self): self.learn_from(self.trainer.datamodule)
 
@@ -112,7 +115,7 @@ def learn_from(self:DreamBooth,
 @torch.no_grad()
 def _encode_once(self:DreamBooth):
     "Keep the prompts' conditions: what makes them does not change any more."
-    encoders = [getattr(self.pipeline, name).to(self.device) for name in self.family.text_encoders]
+    encoders = [getattr(self.pipeline, name).to(self.device) for name in self.family.readers]
     modes = [encoder.training for encoder in encoders]
     for encoder in encoders: encoder.eval()
     conditions = self.family.encode_text(self.pipeline, self.ids)
@@ -402,7 +405,7 @@ def _run(plan, prior, validate, progress, watch):
         full.rank, full.lora_alpha, full.lora_dropout, full.seed)
     callbacks = refresh + _make_callbacks(plan, trained, validate, progress) + [watch]*(watch is not None)
     module = DreamBooth(plan.pipeline, trained, full, start)
-    with quiet_lightning(): trainer = make_trainer(full, start, callbacks)
+    with quiet_lightning(): trainer = make_trainer(full, start, callbacks, module.has_idle_weights)
     if folder and rank_zero_only.rank == 0: _begin_folder(plan)
     with tracking(full, folder, start) as trainer.loggers: history = run_trainer(trainer, module, data)
     for optimizer in trainer.optimizers: optimizer.state.clear()    # memory that is wanted for writing
