@@ -19,6 +19,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
+
 CELLS = [
     'from PIL import Image\nfrom dreambooth_nb.exploring import explore\n'
     'explore(lambda red: Image.new("RGB", (200, 40), (red, 0, 0)), red=[0, 85, 170, 255])',
@@ -126,6 +128,12 @@ class Visit:
         else: raise SystemExit(f'{words}: cannot be reached by the Tab key')
         self.say(f'reached by key: {words}')
 
+    def upload(self, path):
+        "Give a photo to the page."
+        with self.page.expect_file_chooser() as chosen: self.page.locator('.widget-upload').first.click()
+        chosen.value.set_files(str(path))
+        self.say(f'uploaded {path.name}')
+
     def reload(self):
         "Close the page and open it again, while the kernel goes on."
         self.page.keyboard.press('Control+s')
@@ -229,6 +237,12 @@ def use_voila(visit, folder):
         visit.tab('Pictures')
         visit.slide('Guidance', 'ArrowRight')
         visit.shoot('pictures')
+        photo = folder/'mine.png'
+        Image.effect_noise((80, 96), 90).convert('RGB').save(photo)
+        visit.tab('Photos')
+        visit.upload(photo)
+        visit.see('mine.png')
+        visit.shoot('uploaded')
 
 def prepare(folder, is_dark):
     "Write what a server needs: the notebook, the theme, no news from elsewhere."
