@@ -64,7 +64,7 @@ def config_from_flags(
     args:Namespace, # what a parser with `add_config_flags` has read
 )->TrainingConfig:
     "Put the flags on top of the file, or of the defaults."
-    known = TrainingConfig.__dataclass_fields__.keys() | WITHOUT_EFFECT | REFUSED
+    known = {*TrainingConfig.__dataclass_fields__, *WITHOUT_EFFECT, *REFUSED}
     given = {name: value for name, value in vars(args).items() if name in known}
     if isinstance(given.get('subjects'), str): given['subjects'] = read_yaml(given['subjects'], 'subjects')
     return make_config(load_config(args.config) if args.config is not None else None, **given)
