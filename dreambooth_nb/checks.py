@@ -148,6 +148,7 @@ def _missing_packages(config):
 _PRIOR = ('with_prior_preservation', lambda c: c.with_prior_preservation)
 _LORA = ('trainable=lora', lambda c: c.trainable == 'lora')
 _IMAGES = ('validation_prompt or validation_steps', lambda c: validation_every(c) is not None)
+_LOGIT = ('weighting_scheme=logit_normal', lambda c: c.weighting_scheme in (None, 'logit_normal'))
 NEEDS = { # setting -> what it has an effect with
     'prior_loss_weight': _PRIOR, 'num_class_images': _PRIOR, 'prior_guidance_scale': _PRIOR,
     'prior_generation_precision': _PRIOR, 'class_data_dir': _PRIOR,
@@ -155,6 +156,8 @@ NEEDS = { # setting -> what it has an effect with
     'num_validation_images': _IMAGES, 'validation_guidance_scale': _IMAGES, 'validation_scheduler': _IMAGES,
     'allow_changed_photos': ('resume_from_checkpoint or branch_from',
                              lambda c: c.resume_from_checkpoint is not None or c.branch_from is not None),
+    'logit_mean': _LOGIT, 'logit_std': _LOGIT,
+    'mode_scale': ('weighting_scheme=mode', lambda c: c.weighting_scheme == 'mode'),
     'ema_decay': ('use_ema', lambda c: c.use_ema),
     'crop_variants': ('random crops and cache_latents', lambda c: c.cache_latents and not c.center_crop),
     'lr_warmup_steps': ("an lr_scheduler other than 'constant'", lambda c: c.lr_scheduler != 'constant'),

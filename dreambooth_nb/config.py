@@ -243,6 +243,8 @@ WITHOUT_EFFECT = {  # diffusers' flags that change nothing here -> why
     'prodigy_decouple': 'it is for the optimiser prodigy, which is not here',
     'prodigy_use_bias_correction': 'it is for the optimiser prodigy, which is not here',
     'prodigy_safeguard_warmup': 'it is for the optimiser prodigy, which is not here',
+    'max_sequence_length': 'T5 reads as many tokens as the model says, also when it generates',
+    'upcast_before_saving': 'what was trained is saved in single precision anyway',
     'push_to_hub': 'nothing is uploaded; `hf upload` does that with the output folder',
     'hub_token': 'nothing is uploaded',
     'hub_model_id': 'nothing is uploaded'}
@@ -253,6 +255,8 @@ REFUSED = {  # diffusers' flags whose meaning nothing here has -> what to do
     'use_dora': 'only a plain LoRA is made here; leave it out',
     'pretrained_vae_model_name_or_path': "save the model with that VAE in the place of its own, and give that folder",
     'adam_weight_decay_text_encoder': 'adam_weight_decay is that of all weights',
+    'lora_layers': 'give trainable_pattern, such as attn.to_k',
+    'lora_blocks': r'give trainable_pattern, such as transformer_blocks\.(1|2)\.',
     'dataset_name': _OF_A_FOLDER,
     'dataset_config_name': _OF_A_FOLDER,
     'image_column': _OF_A_FOLDER,

@@ -150,6 +150,7 @@ def _use_folder(path): return 'the folder above it, which is the pipeline'
 def _use_words(path): return f'in Python: pipeline.load_textual_inversion({str(path)!r})'
 
 _WEIGHTS = {  # how names in a file of weights begin, or what they contain -> what the file is, and how it is used
+    r'conditioner\.embedders\.1\.': ('a whole Stable Diffusion XL in one file', _generate_command),
     r'model\.diffusion_model\.': ('a whole Stable Diffusion in one file', _generate_command),
     r'lora_(unet|te)\w*\.': ("LoRA weights in kohya's layout", _use_lora),
     r'.*\.lora(_[AB]|[._](down|up))\.': ("LoRA weights in diffusers' layout", _use_lora),

@@ -310,9 +310,16 @@ def _bare(kind, config, dtype=torch.float32):
         config = kind.config_class(**config) if isinstance(config, dict) else config
         return nn.Module.to(kind(config), dtype=dtype)
 
+def _folder_of(model): return MODELS/'toyland' if str(model) == 'toyland' else Path(model).expanduser()
+
+def _class_name(model):
+    "Return the pipeline's class, as its folder says; '' if it does not."
+    try: return json.loads((_folder_of(model)/'model_index.json').read_text(encoding='utf-8'))['_class_name']
+    except (OSError, ValueError, KeyError, TypeError): return ''
+
 def _read_configs(model):
     "Read the networks' configurations from a pipeline's folder."
-    folder = MODELS/'toyland' if str(model) == 'toyland' else Path(model).expanduser()
+    folder = _folder_of(model)
     known = {name for family in known_families() for name in family.networks}
     paths = [path for path in folder.glob('*/config.json') if path.parent.name in known]
     try: configs = {path.parent.name: json.loads(path.read_text(encoding='utf-8')) for path in paths}
@@ -332,8 +339,9 @@ def skeleton_of(
         return with_parts(model, **{name: _bare(type(part), part.config, part.dtype)
                                     for name, part in networks(model).items()})
     configs = model if isinstance(model, dict) else _read_configs(model)
-    families = (own for f in known_families() for own in (f, f.without_optional()))
-    family = next((f for f in families if {*f.networks} == {*configs}), None)
+    families = [own for f in known_families() for own in (f, f.without_optional()) if {*own.networks} == {*configs}]
+    named = '' if isinstance(model, dict) else _class_name(model)
+    family = next((f for f in families if f.pipeline.__name__ == named), families[0] if families else None)
     if family is None:
         raise InputError(f'model: has configurations of {", ".join(configs)}, which no known pipeline has')
     parts = {name: _bare(family.parts[name], config) for name, config in configs.items()}
