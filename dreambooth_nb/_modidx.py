@@ -1244,6 +1244,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'dreambooth_nb.opening._fetch': ('opening.html#_fetch', 'dreambooth_nb/opening.py'),
                                        'dreambooth_nb.opening._find': ('opening.html#_find', 'dreambooth_nb/opening.py'),
                                        'dreambooth_nb.opening._has_any': ('opening.html#_has_any', 'dreambooth_nb/opening.py'),
+                                       'dreambooth_nb.opening._heed_marks': ('opening.html#_heed_marks', 'dreambooth_nb/opening.py'),
                                        'dreambooth_nb.opening._is_absent': ('opening.html#_is_absent', 'dreambooth_nb/opening.py'),
                                        'dreambooth_nb.opening._is_class': ('opening.html#_is_class', 'dreambooth_nb/opening.py'),
                                        'dreambooth_nb.opening._is_hub_id': ('opening.html#_is_hub_id', 'dreambooth_nb/opening.py'),

@@ -349,6 +349,13 @@ def _read_single(family, path, given, config):
             'connect once, or give config, a pipeline folder of its kind')
         raise InputError(f'model={given}: cannot be opened ({first_line(e)}); {remedy}') from None
 
+def _heed_marks(pipeline, names):
+    "Set the sampler as two empty tensors say, with which trainers of Stable Diffusion XL mark what a model predicts."
+    if 'v_pred' not in names: return
+    own = pipeline.scheduler
+    zero = dict(rescale_betas_zero_snr=True) if 'ztsnr' in names else {}
+    pipeline.scheduler = type(own).from_config(own.config, prediction_type='v_prediction', **zero)
+
 def _open_file(path, given, config=None):
     "Open a single-file checkpoint in the layout of the original Stable Diffusion."
     names, metadata = safetensors_header(path)
@@ -358,6 +365,7 @@ def _open_file(path, given, config=None):
         if config is not None: config = MODELS/'toyland' if str(config) == 'toyland' else Path(config)
         elif CONFIGURATION in metadata: config = unpack_configuration(metadata[CONFIGURATION], Path(tmp), given)
         pipeline = _read_single(family, path, given, config)
+    _heed_marks(pipeline, names)
     lost = [f'{part}.{name}' for part, network in networks(pipeline).items()
             for name, p in network.named_parameters() if p.is_meta]
     if not lost: return pipeline

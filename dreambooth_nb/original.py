@@ -139,7 +139,10 @@ def original_xl_tensors(
     "Name a Stable Diffusion XL's weights as the original code does."
     first, second = text_encoder_names(pipeline.text_encoder.state_dict()), pipeline.text_encoder_2.state_dict()
     named = {f'conditioner.embedders.0.transformer.{name}': weight for name, weight in first.items()}
-    return _without_text(pipeline) | named | _openclip(second, 'conditioner.embedders.1.model.')
+    named |= _openclip(second, 'conditioner.embedders.1.model.')
+    config = pipeline.scheduler.config
+    marks = dict(v_pred=config.get('prediction_type') == 'v_prediction', ztsnr=config.get('rescale_betas_zero_snr'))
+    return _without_text(pipeline) | named | {name: torch.zeros(0) for name, is_so in marks.items() if is_so}
 
 # %% ../nbs/14a_original.ipynb #60ae3ad9
 def _architecture(pipeline):
