@@ -183,8 +183,8 @@ _ROOMS = ('sdxl', 'sd3')      # modules of this package that add their families
 def add_family(
     family:Family, # replaces one of its name
 )->None:
-    "Make a family known."
-    FAMILIES[:] = [known for known in FAMILIES if known.name != family.name] + [family]
+    "Make a family known; the order of the others stays."
+    FAMILIES[:] = {known.name: known for known in [*FAMILIES, family]}.values()
 
 def known_families()->list[Family]:
     "List all families of this package, and those that were added."

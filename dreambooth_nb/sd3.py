@@ -14,11 +14,12 @@ from torch.nn.functional import pad
 
 from .families import STABLE_DIFFUSION, Family, add_family
 from .pipeline import AutoencoderKL, CLIPTokenizer, decode_pixels, latent_distribution, tokenize
+from .sdxl import STABLE_DIFFUSION_XL_1_0, tiny_clip
 
 # after our own modules, whose import of diffusers is a quiet one
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, SchedulerMixin
 from diffusers import StableDiffusion3Pipeline
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel, T5TokenizerFast
 
 # %% ../nbs/02g_sd3.ipynb #d297db49
 _CLIPS = ('text_encoder', 'text_encoder_2')
@@ -149,14 +150,6 @@ STABLE_DIFFUSION_3 = Family(
 add_family(STABLE_DIFFUSION_3)
 
 # %% ../nbs/02g_sd3.ipynb #46f00323
-def _tiny_clip(toyland, width):
-    "Make a text encoder of random weights for Toyland's words."
-    words = toyland.tokenizer
-    return CLIPTextModelWithProjection(CLIPTextConfig(
-        vocab_size=len(words), hidden_size=width, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2,
-        max_position_embeddings=words.model_max_length, bos_token_id=words.bos_token_id,
-        eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id, projection_dim=width))
-
 def _tiny_t5(width):
     "Make T5 of random weights, and a tokenizer of letters and some words."
     words = 'a the of in on and photo dog cat sks snow beach red blue'.split()
@@ -181,7 +174,8 @@ def tiny_sd3(
     "Make a Stable Diffusion 3 of random weights, to try things in seconds."
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        parts = dict(text_encoder=_tiny_clip(toyland, 8), text_encoder_2=_tiny_clip(toyland, 16),
+        parts = dict(text_encoder=tiny_clip(CLIPTextModelWithProjection, toyland, 8, 3),
+                     text_encoder_2=tiny_clip(CLIPTextModelWithProjection, toyland, 16, 3),
                      transformer=_tiny_transformer(toyland.vae.config.latent_channels, 32, 8 + 16),
                      vae=deepcopy(toyland.vae))
         parts |= _tiny_t5(32) if with_t5 else dict(tokenizer_3=None, text_encoder_3=None)
@@ -198,10 +192,7 @@ def tiny_sd3(
 # %% ../nbs/02g_sd3.ipynb #379f43f7
 STABLE_DIFFUSION_3_MEDIUM = dict(  # what differs from the classes' defaults
     transformer=dict(num_layers=24, num_attention_heads=24, caption_projection_dim=1536, pos_embed_max_size=192),
-    text_encoder=dict(vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-                      num_attention_heads=12, max_position_embeddings=77, projection_dim=768),
-    text_encoder_2=dict(vocab_size=49408, hidden_size=1280, intermediate_size=5120, num_hidden_layers=32,
-                        num_attention_heads=20, max_position_embeddings=77, projection_dim=1280, hidden_act='gelu'),
+    **{name: STABLE_DIFFUSION_XL_1_0[name] for name in _CLIPS},     # the same two encoders
     text_encoder_3=dict(vocab_size=32128, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64,
                         feed_forward_proj='gated-gelu'),
     vae=dict(block_out_channels=(128, 256, 512, 512), down_block_types=('DownEncoderBlock2D',)*4,
