@@ -178,7 +178,7 @@ STABLE_DIFFUSION = Family(
 FAMILIES = [STABLE_DIFFUSION]
 
 # %% ../nbs/02b_families.ipynb #df513b12
-_ROOMS = ('sdxl', 'sd3')      # modules of this package that add their families
+_ROOMS = dict(sdxl='STABLE_DIFFUSION_XL', sd3='STABLE_DIFFUSION_3')     # further modules, and the family of each
 
 def add_family(
     family:Family, # replaces one of its name
@@ -188,7 +188,9 @@ def add_family(
 
 def known_families()->list[Family]:
     "List all families of this package, and those that were added."
-    for room in _ROOMS: import_module(f'dreambooth_nb.{room}')
+    for room, name in _ROOMS.items():
+        family = getattr(import_module(f'dreambooth_nb.{room}'), name)
+        if family.name not in [known.name for known in FAMILIES]: add_family(family)
     return FAMILIES
 
 # %% ../nbs/02b_families.ipynb #ffabe2ce

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from .families import STABLE_DIFFUSION, Family, add_family
+from .families import STABLE_DIFFUSION, Family
 from .pipeline import AutoencoderKL, CLIPTokenizer, decode_pixels, latent_distribution, tokenize
 from .sdxl import STABLE_DIFFUSION_XL_1_0, tiny_clip
 
@@ -146,8 +146,6 @@ STABLE_DIFFUSION_3 = Family(
     unused_tensors=('embeddings.position_ids', 'logit_scale'),
     misfits=_misfits,
     in_single_file=lambda names: False)     # folders only
-
-add_family(STABLE_DIFFUSION_3)
 
 # %% ../nbs/02g_sd3.ipynb #46f00323
 def _tiny_t5(width):

@@ -11,7 +11,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from .families import STABLE_DIFFUSION, Family, add_family, unet_misfits
+from .families import STABLE_DIFFUSION, Family, unet_misfits
 from .pipeline import AutoencoderKL, CLIPTokenizer, decode_pixels, latent_distribution, tokenize
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -121,8 +121,6 @@ STABLE_DIFFUSION_XL = Family(
     has_idle_weights=True,
     unsupported=_unsupported,
     notes=_notes)
-
-add_family(STABLE_DIFFUSION_XL)
 
 # %% ../nbs/02f_sdxl.ipynb #17414b5f
 STABLE_DIFFUSION_XL_1_0 = dict(  # what differs from the classes' defaults
