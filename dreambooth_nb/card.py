@@ -14,6 +14,7 @@ from huggingface_hub import ModelCardData
 from .config import TrainingConfig, changed_settings, instance_prompts
 from .markup import markdown_code, markdown_text, shell_command
 from .opening import model_name
+from .pipeline import EMBEDDED
 
 # %% ../nbs/08h_card.ipynb #16d0126c
 _LICENCES = {
@@ -93,5 +94,5 @@ def model_card(
     lines += _learned(subjects, name, is_lora) if prompts else ['A Stable Diffusion model.', '']
     for heading, content in (sections or {}).items(): lines += [f'## {heading}', '', *content, '']
     if config: lines += ['## Training', '', *_training(config)]
-    of_base = ', as its base model: see there for what may be done with it.' if base != 'toyland' else '.'
+    of_base = ', as its base model: see there for what may be done with it.' if base not in EMBEDDED else '.'
     return '\n'.join([*lines, '## Licence', '', markdown_code(licence) + of_base, ''])

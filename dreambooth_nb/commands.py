@@ -63,13 +63,15 @@ def checkpoint_judge(
     subjects:list,          # those of the config
     **settings,             # of `dreambooth_nb.evaluation.validator`
 )->Callable|None: # for `run_training`'s `validate`; None: nobody can judge
-    "Make the judge of checkpoints: for the embedded model and one bundled subject, whose right answers are known."
-    if config.pretrained_model_name_or_path != 'toyland' or len(subjects) > 1 or not subjects[0].is_bundled: return None
+    "Make the judge of checkpoints: for an embedded model and one bundled subject, whose right answers are known."
     from dreambooth_nb.evaluation import validator
     from dreambooth_nb.judge import load_judge
     from dreambooth_nb.opening import load_pipeline
+    from dreambooth_nb.pipeline import embedded_folder
+    model = config.pretrained_model_name_or_path
+    if not embedded_folder(model) or len(subjects) > 1 or not subjects[0].is_bundled: return None
     settings = dict(num_inference_steps=15) | settings  # as many as `demo`
-    return validator(subjects[0], load_judge(), load_pipeline(), **settings)
+    return validator(subjects[0], load_judge(), load_pipeline(model), **settings)
 
 def _run_train(
     args:argparse.Namespace, # the flags that were given

@@ -21,7 +21,7 @@ from .files import usable_path
 from .generation import command_for, image_facts, learned_phrases
 from .markup import shell_command
 from .opening import check_folder, model_name
-from .pipeline import MODELS
+from .pipeline import embedded_folder
 from .run_folder import best_checkpoint, branch_record, checkpoint_facts, checkpoint_sizes
 from .run_folder import list_checkpoints
 from .tensor_files import PICKLES, TENSORS_SHA256, read_safetensors, safetensors_header
@@ -232,11 +232,11 @@ def _describe_place(place, path):
 _UNEXPECTED = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 
 def describe(
-    path:str|Path, # of an image, run, checkpoint, pipeline, file of weights or folder of images; 'toyland' is embedded
+    path:str|Path, # of an image, run, checkpoint, pipeline, file of weights or folder of images; or an embedded one
 )->dict: # 'path', 'kind', 'facts', and 'use': what to do with it
     "Describe a file or folder, without opening it as a model."
-    embedded = MODELS/'toyland'
-    place = embedded if str(path) == 'toyland' else usable_path(path, 'path')
+    embedded = embedded_folder(path)
+    place = embedded or usable_path(path, 'path')
     try: kind, facts, use = _describe_place(place, path)
     except InputError: raise
     except _UNEXPECTED as e:
@@ -245,7 +245,8 @@ def describe(
             f'path={one_line(path)}: something in it is not as this package writes it ({why}); '
             'copy it again') from None
     facts = {name: value for name, value in facts.items() if value not in (None, '')}
-    return dict(path=str(path), kind=kind, facts=facts, use=[u.replace(str(embedded), 'toyland') for u in use])
+    if embedded: use = [u.replace(str(embedded), str(path)) for u in use]
+    return dict(path=str(path), kind=kind, facts=facts, use=use)
 
 # %% ../nbs/13a_describe.ipynb #550a0e7a
 def _in_one_line(value, most=2000):

@@ -22,7 +22,7 @@ from .adapters import TokenRows, merge_trained
 from .lora_files import adapter_layers, has_adapters, load_lora, lora_tensors, read_lora
 from .opening import load_pipeline
 from .original import write_single_file
-from .pipeline import DiffusionPipeline, with_parts
+from .pipeline import DiffusionPipeline, embedded_folder, with_parts
 from .publishing import source_of, write_card
 from .reopening import open_checkpoint, open_model
 from .run_folder import checkpoint_facts, list_checkpoints
@@ -70,7 +70,7 @@ def _base_facts(model):
     name = str(config.pretrained_model_name_or_path) if config else ''
     facts = {'ss_sd_model_name': Path(name).name, 'dreambooth_nb.base_name': Path(name).name} if name else {}
     if isinstance(model, DiffusionPipeline): base = fingerprint(model, without_adapters=True)
-    elif (base := _kept_fingerprint(folder)) is None and (name == 'toyland' or name and Path(name).exists()):
+    elif (base := _kept_fingerprint(folder)) is None and (name and (embedded_folder(name) or Path(name).exists())):
         base = fingerprint(load_pipeline(name, device='cpu'))
     return facts | ({'dreambooth_nb.base': base} if base else {})
 

@@ -33,7 +33,7 @@ from .errors import InputError
 from .families import denoiser_of, family_of, known_families, networks, trainable_parts
 from .freezing import select_trainable
 from .fused_backward import FusedBackwardAdamW
-from .pipeline import MODELS, CLIPTokenizer, DiffusionPipeline, with_parts
+from .pipeline import MODELS, CLIPTokenizer, DiffusionPipeline, embedded_folder, with_parts
 
 # after our own modules, whose import of diffusers is a quiet one
 from diffusers import ModelMixin
@@ -310,7 +310,7 @@ def _bare(kind, config, dtype=torch.float32):
         config = kind.config_class(**config) if isinstance(config, dict) else config
         return nn.Module.to(kind(config), dtype=dtype)
 
-def _folder_of(model): return MODELS/'toyland' if str(model) == 'toyland' else Path(model).expanduser()
+def _folder_of(model): return embedded_folder(model) or Path(model).expanduser()
 
 def _class_name(model):
     "Return the pipeline's class, as its folder says; '' if it does not."

@@ -25,7 +25,7 @@ from .core import default_device, torch_defaults
 from .errors import InputError
 from .families import Family, family_of, known_families, networks
 from .files import file_sha256, usable_path
-from .pipeline import LOADING, MODELS, DiffusionPipeline, check_dtype, quiet_loading
+from .pipeline import EMBEDDED, LOADING, DiffusionPipeline, check_dtype, embedded_folder, quiet_loading
 from .saving import CONFIGURATION, unpack_configuration
 from .tensor_files import PICKLES, TENSORS_SHA256, first_line, read_pickle, read_safetensors
 from .tensor_files import safetensors_header, unpickle_to
@@ -362,7 +362,7 @@ def _open_file(path, given, config=None):
     family = _single_file_family(names, given)
     if TENSORS_SHA256 in metadata: read_safetensors(path)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as tmp:
-        if config is not None: config = MODELS/'toyland' if str(config) == 'toyland' else Path(config)
+        if config is not None: config = embedded_folder(config) or Path(config)
         elif CONFIGURATION in metadata: config = unpack_configuration(metadata[CONFIGURATION], Path(tmp), given)
         pipeline = _read_single(family, path, given, config)
     _heed_marks(pipeline, names)
@@ -431,16 +431,17 @@ def _is_hub_id(model): return re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', str(model)) i
 
 def _find(model, revision, variant, allow_pickle):
     "Return the folder or file that a model is in."
-    if str(model) == 'toyland': return MODELS/'toyland'
+    if folder := embedded_folder(model): return folder
     path = usable_path(str(model), 'model')
     if path.exists() and str(model).strip(): return path
     if _is_hub_id(model): return _fetch(str(model), revision, variant, allow_pickle)
     raise InputError(
-        f"model={model}: no such model; 'toyland' is embedded, otherwise give an existing pipeline folder "
-        'or .safetensors file, or a hub id (owner/name)')
+        f"model={model}: no such model; 'toyland' and 'toyland-flow' are embedded, otherwise give an existing "
+        'pipeline folder or .safetensors file, or a hub id (owner/name)')
 
 def load_pipeline(
-    model:str|Path='toyland',           # 'toyland' (embedded), a pipeline folder, a hub id, or one .safetensors file
+    # 'toyland' or 'toyland-flow' (embedded), a pipeline folder, a hub id, or one .safetensors file
+    model:str|Path='toyland',
     dtype:torch.dtype=torch.float32,    # of the weights in memory, whatever it is on disk
     device:torch.device|str|None=None,  # where to put them; None: the best device of this machine
     revision:str|None=None,             # of a model on the hub: branch, tag or commit; None: its main branch
@@ -466,6 +467,6 @@ def load_pipeline(
 def model_name(
     model:str|Path, # as `load_pipeline` takes it
 )->str:
-    "Return a model's name for others: a hub id and 'toyland' as they are, of a path the last part."
+    "Return a model's name for others: a hub id and embedded ones as they are, of a path the last part."
     is_path = Path(model).expanduser().exists() or not re.fullmatch(r'[\w.-]+(/[\w.-]+)?', str(model))
-    return Path(model).expanduser().resolve().name if is_path and str(model) != 'toyland' else str(model)
+    return Path(model).expanduser().resolve().name if is_path and str(model) not in EMBEDDED else str(model)

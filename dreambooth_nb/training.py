@@ -47,7 +47,7 @@ from .history import LOSSES, rows_before, scores_before
 from .memory import set_gradient_checkpointing
 from .objectives import objective_of
 from .opening import load_pipeline
-from .pipeline import with_parts
+from .pipeline import embedded_folder, with_parts
 from .prior import prior_preservation_loss
 from .run_folder import claim_folder, write_branch_record
 from .saving import save_pipeline
@@ -326,7 +326,7 @@ def _own_folder(config, pipeline):
     "Open the folder of a run, writable; refuse the model that the run begins with."
     if config.output_dir is None: return None
     folder, model = writable_folder(config.output_dir, 'output_dir'), config.pretrained_model_name_or_path
-    if pipeline is not None or model == 'toyland': return folder
+    if pipeline is not None or embedded_folder(model): return folder
     path = Path(model).expanduser()
     if path.exists() and folder.samefile(path):
         raise InputError(f'output_dir={folder}: is the model itself, which would be overwritten; choose another folder')
