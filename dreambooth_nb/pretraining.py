@@ -13,6 +13,7 @@ import torch.distributed as dist
 from .autoencoder import train_autoencoder
 from .denoiser import train_diffusion
 from .fitting import make_dataset, rank_and_world
+from .flow_training import train_flow
 from .judge_training import train_judge
 
 # after our own modules, whose import of diffusers is a quiet one
@@ -25,10 +26,11 @@ def pretrain(
     autoencoder_steps:int=14_000,   # of 4 images per process
     decoder_steps:int=12_000,       # likewise, of the decoder alone
     diffusion_steps:int=12_000,     # of 24 images per process
+    transformer_steps:int=12_000,   # of 32 images per process
     judge_steps:int=3_000,          # of 96 images per process
     seed:int=0,                     # of everything
 )->None:
-    "Make the embedded model and its judge, stage by stage; stopped and started again, it goes on."
+    "Make the embedded models and their judge, stage by stage; stopped and started again, it goes on."
     folder, (rank, world) = Path(output_dir), rank_and_world()
     def wait_for_all():
         if world > 1: dist.barrier()
@@ -42,6 +44,8 @@ def pretrain(
     wait_for_all()
     vae = AutoencoderKL.from_pretrained(folder/'decoder'/'vae').eval()
     train_diffusion(folder/'data', vae, folder/'diffusion', diffusion_steps, seed=seed)
+    wait_for_all()
+    train_flow(folder/'data', vae, folder/'transformer', transformer_steps, seed=seed)
     if rank == 0: train_judge(folder/'judge', judge_steps, seed=seed)
 
 # %% ../nbs/17_pretraining.ipynb #15e5aae3

@@ -22,6 +22,7 @@ from .fit import memory_settings
 from .memory import forecast_memory
 from .opening import load_pipeline
 from .panels import STYLE, Later, PhotosPanel, SettingsPanel, text_line
+from .pipeline import embedded_folder
 from .results import train_code, train_command
 from .run_panels import PicturesPanel, TrainingPanel
 from .subject import Subject
@@ -39,16 +40,16 @@ def first_config(
     **settings,                         # of `TrainingConfig`, instead of the usual ones
 )->TrainingConfig:
     "Choose what the studio shows first."
-    recipe = (_TOYLAND if str(model) == 'toyland' else {}) | settings
+    recipe = (_TOYLAND if embedded_folder(model) else {}) | settings
     about = dict(class_noun=subject.class_noun or None, identifier=subject.identifier)
     return make_config(PAPER_DEFAULTS, pretrained_model_name_or_path=str(model), output_dir=str(output_dir),
                        report_to='none', **recipe | about)
 
 def _steps(model):
     "Return how many sampler steps an image takes while one waits for it."
-    return dict(num_inference_steps=15 if str(model) == 'toyland' else 25)
+    return dict(num_inference_steps=15 if embedded_folder(model) else 25)
 
-def _sampling(model): return _steps(model) | (dict(guidance_scale=4.) if str(model) == 'toyland' else {})
+def _sampling(model): return _steps(model) | (dict(guidance_scale=4.) if embedded_folder(model) else {})
 
 def _judge(config, subjects): return checkpoint_judge(config, subjects, num_images=4)
 
