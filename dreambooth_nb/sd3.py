@@ -83,8 +83,8 @@ class CountedTokens:
         return image, words if attn.context_pre_only else attn.to_add_out(words)
 
 def _count_tokens(transformer):
-    "Let all attention of a transformer count tokens; without counts it stays what it was."
-    layers = [m for m in transformer.modules() if isinstance(m, Attention)]
+    "Let all attention of a transformer (or of what its `__call__` belongs to) count tokens, if it is told counts."
+    layers = [m for m in getattr(transformer, '__self__', transformer).modules() if isinstance(m, Attention)]
     if not all(isinstance(layer.processor, CountedTokens) for layer in layers):
         for layer in layers: layer.set_processor(CountedTokens())
 
