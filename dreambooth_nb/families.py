@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STABLE_DIFFUSION', 'FAMILIES', 'Family', 'text_encoder_names', 'unet_misfits', 'add_family', 'known_families',
            'family_of', 'part_names', 'denoiser_of', 'trainable_parts', 'networks', 'text_conditions', 'whole_view',
-           'fingerprint']
+           'fingerprint', 'family_flaws']
 
 # %% ../nbs/02b_families.ipynb #de0dd389
 import hashlib
@@ -262,3 +262,47 @@ def fingerprint(
             sample = weight.flatten()[::max(1, weight.numel()//256)]
             digest.update(name.encode() + sample.float().cpu().numpy().tobytes())
     return digest.hexdigest()
+
+# %% ../nbs/02b_families.ipynb #2678d078
+def _names_flaws(pipeline):
+    "List the names that a family gives and the pipeline does not have."
+    family, parts = family_of(pipeline), networks(pipeline)
+    layers = {part: [name for name, _ in parts[part].named_modules()] for part in trainable_parts(pipeline)}
+    kinds = {type(module).__name__ for part in layers for module in parts[part].modules()}
+    flaws = [f'parts: has no {name}' for name in parts if name not in family.parts]
+    flaws += [f'lora_targets: {part} has no layer that ends with {ending}' for part in layers
+              for ending in family.lora_targets.get(part, ('a name of lora_targets',))
+              if not any(layer.endswith(ending) for layer in layers[part])]
+    flaws += [f'blocks: no layer is a {kind}' for kind in family.blocks if kind not in kinds]
+    if family.cross_attention and not any(family.cross_attention in layer for layer in layers[family.denoiser]):
+        flaws.append(f'cross_attention: no layer of {family.denoiser} has {family.cross_attention} in its name')
+    return flaws
+
+@torch.no_grad()
+def family_flaws(
+    pipeline:DiffusionPipeline,     # a small one of random weights, on the CPU
+    prompts:Sequence[str]=('a photo of a dog', 'a photo of a cat in the snow'), # of different lengths
+)->list[str]: # [] if there are none
+    "List where the answers of a pipeline's family contradict each other, or the pipeline."
+    family, height, width = family_of(pipeline), *family_of(pipeline).image_size(pipeline)
+    pixels = torch.linspace(-1, 1, 3*height*width).view(1, 3, height, width).repeat(len(prompts), 1, 1, 1)
+    both, alone = (text_conditions(pipeline, list(texts)) for texts in (prompts, prompts[:1]))
+    told = both | whole_view(pipeline, height, width, len(prompts))
+    if any(len(values) != len(prompts) for values in told.values()):
+        return ['encode_text, view_conditions: the first dimension of a condition must be the sample']
+    mean, std = family.latent_distribution(pipeline, pixels)
+    prediction = family.predict(denoiser_of(pipeline), mean, torch.linspace(1, 999, len(prompts)), told)
+    decoded, by_vae = family.decode(pipeline, mean), pipeline.vae.decode(pipeline.vae.encode(pixels).latent_dist.mean)
+    factor, shape = family.side_factor(pipeline), family.latent_shape(pipeline, height, width)
+    claims = {
+        f'image_size: {height}x{width} is not divisible by side_factor, {factor}':
+            height % factor == width % factor == 0,
+        f'latent_shape: says {tuple(shape)}, latent_distribution gives {tuple(mean.shape[1:])}':
+            tuple(shape) == tuple(mean.shape[1:]) == tuple(std.shape[1:]),
+        f'predict: gives {tuple(prediction.shape)} for latents of {tuple(mean.shape)}':
+            prediction.shape == mean.shape,
+        'decode: does not undo the scale and shift of latent_distribution':
+            torch.allclose(decoded.clamp(-1, 1), by_vae.sample.clamp(-1, 1), atol=1e-3),
+        'encode_text: a prompt gives other conditions alone than beside another one':
+            all(torch.allclose(values[:1], alone[name], atol=1e-4) for name, values in both.items())}
+    return _names_flaws(pipeline) + [text for text, fits in claims.items() if not fits] + family.misfits(pipeline)
