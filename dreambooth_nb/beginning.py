@@ -61,7 +61,7 @@ def complete_config(
         config, learning_rate=rate*(samples if config.scale_lr else 1), scale_lr=False,
         max_train_steps=training_steps(config, images, processes), num_train_epochs=None,
         validation_steps=validation_every(config),
-        trainable=what_trains(config), train_text_encoder=False,
+        trainable=what_trains(config).replace('unet', family_of(pipeline).denoiser), train_text_encoder=False,
         precision=training_precision(config), mixed_precision=None)
 
 # %% ../nbs/09d_beginning.ipynb #f50be9d4

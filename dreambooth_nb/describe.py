@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from .branches import earlier_runs, is_run, last_row
-from .config import load_config, subject_phrase, subject_settings, what_trains
+from .config import load_config, subject_phrase, subject_settings
 from .errors import InputError, one_line
 from .files import usable_path
 from .generation import command_for, image_facts, learned_phrases
@@ -121,7 +121,7 @@ def _run_facts(folder, config, checkpoints, best):
         subject=', '.join(subject_phrase(s) for s in subject_settings(config)),
         made_from=model_name(config.pretrained_model_name_or_path),
         **_branch_facts(folder),
-        trained=what_trains(config),
+        trained=config.trainable,
         prior_preservation=config.with_prior_preservation,
         seed=config.seed,
         steps_done=last.get('step', 0),
