@@ -1,0 +1,260 @@
+"""What telling a model the sizes and crops of its training images is for: one model that is told, one that is not.
+
+    python benchmarks/size_conditioning.py --scratch SCRATCH    # all of it; what is there is not made again
+    python benchmarks/size_conditioning.py --scratch SCRATCH --quick    # a few steps, to see that it runs
+
+Toyland as a scraped collection of images: half of them are thumbnails of 12 to 24 pixels, half of them 3:2 and cut to
+a square. The embedded model's UNet, with the embedding of six numbers that Stable Diffusion XL has, goes on learning
+from them, twice: told each image's own size and crop, and told that every image is whole and of 64 pixels. Writes
+size-conditioning.csv, a row per image that was generated or rendered, and size-conditioning.png. Lesson 19 shows both.
+"""
+import argparse
+import csv
+import math
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
+
+from dreambooth_nb.autoencoder import train_autoencoder
+from dreambooth_nb.core import to_images
+from dreambooth_nb.denoiser import encode_dataset
+from dreambooth_nb.diffusion import per_sample_loss
+from dreambooth_nb.drawing import render
+from dreambooth_nb.fitting import fit as train_steps, save_state
+from dreambooth_nb.judge import load_judge, truth
+from dreambooth_nb.objectives import objective_of
+from dreambooth_nb.opening import load_pipeline
+from dreambooth_nb.photos import crop_position, fit
+from dreambooth_nb.pipeline import decode_pixels, tokenize
+from dreambooth_nb.sampling import Sampling, Start, denoise, make_scheduler
+from dreambooth_nb.toyland import CLASSES, PALETTE, caption, sample_scene
+
+LOGS = Path(__file__).resolve().parent.parent/'nbs'/'logs'
+SIDE = 64                           # of the square that the model learns
+THUMBNAIL = 12, 24                  # the sides of a thumbnail, at least and at most
+WHOLE = SIDE, SIDE, 0, 0, SIDE, SIDE    # original height and width, crop's top and left, target height and width
+ASKED = 12, 16, 24, 32, 48, SIDE    # original sizes to ask for; 32 and 48 are in no training image
+CROPS = 0, 16, 32                   # of a 3:2 image, whose enlarged width is 96: the left end, the middle, the right
+RUNS = 'told', 'not told'
+COLUMNS = ('kind', 'run', 'seed', 'asked', 'left', 'number', 'detail', 'class', 'colour', 'context', 'all_three',
+           'middle', 'is_cut')
+
+
+# ---- a scraped collection of images
+
+def photographed(scene, is_wide):
+    "Render a scene as a photo: a square one, or one of 3:2 with as much again to the left and the right."
+    if not is_wide: return render(scene)
+    third = 2/3     # of an image of 96x96, of which a band of 64 rows is kept
+    x, y = .5 + (scene.x - .5)*third, .5 + (scene.y - .5)*third
+    return render(replace(scene, x=x, y=y, scale=scene.scale*third), 96).crop((0, 16, 96, 80))
+
+def thumbnail(image, side):
+    "Reduce an image, as for a list of results."
+    return image.resize((round(side*image.width/image.height), side), Image.Resampling.BOX)
+
+def example(seed):
+    "Make a training image, its caption, and its six numbers."
+    scene = sample_scene(rng := random.Random(seed))
+    text, is_wide, is_small = caption(scene, rng), rng.random() < .5, rng.random() < .5
+    image, place = photographed(scene, is_wide), (rng.random(), rng.random())
+    if is_small: image = thumbnail(image, rng.randint(*THUMBNAIL))
+    _, left, top = crop_position(image.size, SIDE, place)
+    return fit(image, SIDE, place), text, (image.height, image.width, top, left, SIDE, SIDE)
+
+def collection(folder, n):
+    "Make the training set, once."
+    if (folder/'captions.txt').exists(): return
+    folder.mkdir(parents=True, exist_ok=True)
+    images, captions, views = zip(*map(example, range(7*10**8, 7*10**8 + n)))
+    np.save(folder/'images.npy', np.stack([np.asarray(image) for image in images]))
+    np.save(folder/'views.npy', np.array(views, dtype=np.float32))
+    (folder/'captions.txt').write_text('\n'.join(captions), encoding='utf-8')
+
+
+# ---- a UNet that is told
+
+@torch.no_grad()
+def encode(text_encoder, tokenizer, prompts):
+    "Return one vector per token, and one per prompt."
+    parts = [text_encoder(tokenize(tokenizer, prompts[i:i + 200])) for i in range(0, len(prompts), 200)]
+    return torch.cat([p.last_hidden_state for p in parts]), torch.cat([p.pooler_output for p in parts])
+
+def with_ears(unet, width=32):
+    "Give a UNet Stable Diffusion XL's embedding of six numbers and of the pooled text; it begins as the same model."
+    config = {k: v for k, v in unet.config.items() if not k.startswith('_')}
+    told = UNet2DConditionModel(**config | dict(
+        addition_embed_type='text_time', addition_time_embed_dim=width,
+        projection_class_embeddings_input_dim=6*width + config['cross_attention_dim']))
+    told.load_state_dict(told.state_dict() | unet.state_dict())
+    for p in told.add_embedding.linear_2.parameters(): torch.nn.init.zeros_(p)
+    return told.requires_grad_(True)
+
+def ask(unet, latents, timesteps, states, pooled, views):
+    return unet(latents, timesteps, states, added_cond_kwargs=dict(text_embeds=pooled, time_ids=views)).sample
+
+def learn(pipeline, data, is_told, steps, folder, seed, batch_size):
+    "Train a UNet on the collection; one caption in ten is empty."
+    captions = (data/'captions.txt').read_text(encoding='utf-8').split('\n') + ['']
+    states, pooled = encode(pipeline.text_encoder, pipeline.tokenizer, captions)
+    mean, std = encode_dataset(pipeline.vae, np.load(data/'images.npy'), data/'latents.pt')
+    views = torch.from_numpy(np.load(data/'views.npy')) if is_told else torch.tensor([WHOLE]*len(mean)).float()
+    objective = objective_of(pipeline, snr_gamma=math.inf)
+    torch.manual_seed(seed)
+    unet = with_ears(pipeline.unet)
+    def loss_at(step, rank):
+        g = torch.Generator().manual_seed(seed*1_000_003 + step)    # the same images and noise for both runs
+        rows = torch.randint(len(mean), (batch_size,), generator=g)
+        latents = mean[rows].float()
+        latents = latents + std[rows].float()*torch.randn(latents.shape, generator=g)
+        noise, timesteps = torch.randn(latents.shape, generator=g), torch.randint(1000, (batch_size,), generator=g)
+        texts = rows.masked_fill(torch.rand(batch_size, generator=g) < .1, len(mean))
+        with torch.autocast('cpu', torch.bfloat16):
+            model_pred = ask(unet, objective.add_noise(latents, noise, timesteps), timesteps, states[texts],
+                             pooled[texts], views[rows])
+        loss = per_sample_loss(model_pred.float(), objective.target(latents, noise, timesteps))
+        return dict(loss=(loss*objective.weights(timesteps).clamp(min=.03)).mean())
+    return train_steps(unet, loss_at, steps, folder, 4e-4, ema_decay=.99, every=20, save_every=100)
+
+
+# ---- what is generated, and what is measured
+
+@torch.inference_mode()
+def generated(pipeline, unet, prompts, view, steps=20, at_once=25):
+    "Generate an image of each prompt; image i starts from the noise of seed i."
+    states, pooled = encode(pipeline.text_encoder, pipeline.tokenizer, [*prompts, ''])
+    seeds, images = range(len(prompts)), []
+    noise = torch.cat([torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(i)) for i in seeds])
+    def predict(latents, timestep, told):
+        with torch.autocast('cpu', torch.bfloat16): return ask(unet, latents, timestep, **told)
+    for rows in torch.arange(len(prompts)).split(at_once):
+        views = torch.tensor([view]*len(rows)).float()
+        told, empty = (dict(states=states[i], pooled=pooled[i], views=views) for i in (rows, torch.full_like(rows, -1)))
+        latents = denoise(predict, make_scheduler(pipeline, None, steps), Start(noise[rows], told, empty),
+                          Sampling(guidance_scale=4.))
+        images += to_images(decode_pixels(pipeline.vae, latents))
+    return images
+
+def grey(image): return np.asarray(image.convert('L'), dtype=float)
+
+def detail(image):
+    "Say how much an image loses if it is reduced to 16 pixels and enlarged again: root mean square, grey levels."
+    return np.sqrt(((grey(image) - grey(fit(thumbnail(image, 16), SIDE)))**2).mean())
+
+def where(image, colour):
+    "Find the pixels of a colour: the middle of their columns, and whether they reach the left or the right end."
+    apart = np.abs(np.asarray(image, dtype=int) - PALETTE[colour]).max(2)
+    share = (apart < 70).mean(0)
+    if not share.any(): return math.nan, 0
+    return (share*np.arange(SIDE)).sum()/share.sum(), int((share[[0, 1, -2, -1]] > .06).any())
+
+def rows_of(judge, images, scenes, **facts):
+    "Measure images: a row for each."
+    for number, (image, seen, wanted) in enumerate(zip(images, judge.read(images), map(truth, scenes))):
+        right = {q: int(seen[q] == wanted[q]) for q in ('class', 'colour', 'context')}
+        middle, is_cut = where(image, wanted['colour'])
+        yield facts | dict(number=number, detail=f'{detail(image):.2f}', **right, all_three=int(all(right.values())),
+                           middle=f'{middle:.1f}', is_cut=is_cut)
+
+def fresh(n, **fixed):
+    "Make scenes that no training image shows."
+    rng = random.Random('fresh')
+    for i in range(n):
+        scene = sample_scene(rng, CLASSES[i % len(CLASSES)], fixed.get('context'))
+        if 'colour' in fixed:
+            word = fixed['colour']
+            scene = replace(scene, look=replace(scene.look, colour=PALETTE[word], colour_name=word, pattern='plain'))
+            scene = replace(scene, accessory='none')
+        yield scene
+
+def through(vae, images):
+    "Encode and decode images: the best that any UNet could do with this autoencoder."
+    pixels = torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1).float()/127.5 - 1 for i in images])
+    with torch.inference_mode(): return to_images(vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1))
+
+def rendered_rows(vae, judge, scenes):
+    "Measure rendered images of each original size."
+    for side in ASKED:
+        images = [photographed(scene, False) for scene in scenes]
+        if side < SIDE: images = [fit(thumbnail(image, side), SIDE) for image in images]
+        yield from rows_of(judge, through(vae, images), scenes, kind='size', run='rendered', seed=0, asked=side, left=0)
+
+def rows_of_run(pipeline, unet, judge, run, seed, n):
+    "Ask a model for sizes, then for crops of a red thing in the snow."
+    scenes = [*fresh(n)]
+    for side in ASKED if run == 'told' else (SIDE,):
+        some = scenes if side in (16, SIDE) else scenes[:n//2]
+        images = generated(pipeline, unet, [*map(caption, some)], (side, side, 0, 0, SIDE, SIDE))
+        yield from rows_of(judge, images, some, kind='size', run=run, seed=seed, asked=side, left=0)
+    scenes = [*fresh(n//2, context='snow', colour='red')]
+    crops = [WHOLE] + [(SIDE, 96, 0, left, SIDE, SIDE) for left in CROPS]*(run == 'told')
+    for view in crops:
+        images = generated(pipeline, unet, [*map(caption, scenes)], view)
+        yield from rows_of(judge, images, scenes, kind='crop', run=run, seed=seed, asked=SIDE,
+                           left=view[3] if view[1] > SIDE else 'whole')
+
+def pictures(pipeline, units, columns=8):
+    "Draw rows of images: sizes, then crops; each column one prompt and one noise."
+    scenes, red = [*fresh(columns)], [*fresh(columns, context='snow', colour='red')]
+    def row(run, scenes, view): return generated(pipeline, units[run], [*map(caption, scenes)], view)
+    rows = [row('not told', scenes, WHOLE)] + [
+        row('told', scenes, (side, side, 0, 0, SIDE, SIDE)) for side in (SIDE, 24, 16, 12)]
+    rows += [row('not told', red, WHOLE), row('told', red, WHOLE)] + [
+        row('told', red, (SIDE, 96, 0, left, SIDE, SIDE)) for left in (CROPS[0], CROPS[-1])]
+    return np.concatenate([np.concatenate([np.asarray(image) for image in row], 1) for row in rows])
+
+
+def prepared(args):
+    "Make the collection, and the embedded model with a decoder that has learned to leave thumbnails blurred."
+    data, pipeline = args.scratch/'data', load_pipeline(device='cpu')
+    collection(data, args.num_images)
+    folder = args.scratch/'decoder'
+    if not (folder/'vae').exists():
+        train_autoencoder(data, folder, args.decoder_steps, learning_rate=5e-4, decoder_of=pipeline.vae)
+    vae = AutoencoderKL.from_pretrained(folder/'vae').eval().requires_grad_(False)
+    pipeline.register_modules(vae=vae)
+    return data, pipeline
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--scratch', type=Path, required=True, help='folder for the training set and the trainings')
+    parser.add_argument('--output', type=Path, default=LOGS, help='folder for the table and the images')
+    parser.add_argument('--num_images', type=int, default=8000, help='of the training set')
+    parser.add_argument('--decoder_steps', type=int, default=1200, help='of 4 images')
+    parser.add_argument('--steps', type=int, default=600, help='of 24 images, of each training')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1], help='of the trainings')
+    parser.add_argument('--num_prompts', type=int, default=200, help='images per question')
+    parser.add_argument('--quick', action='store_true', help='a few images and steps')
+    args = parser.parse_args()
+    if args.quick:
+        small = dict(num_images=48, decoder_steps=2, steps=2, num_prompts=10, seeds=[0])
+        args = argparse.Namespace(**vars(args) | small)
+    torch.set_num_threads(1)
+    data, pipeline = prepared(args)
+    judge, rows, units, seconds = load_judge(), [], {}, {}
+    rows += rendered_rows(pipeline.vae, judge, [*fresh(args.num_prompts)])
+    for seed in args.seeds:
+        for run in RUNS:
+            folder = args.scratch/f"{run.replace(' ', '-')}-{seed}"
+            start = time.process_time()
+            unet = learn(pipeline, data, run == 'told', args.steps, folder, seed, 24).eval()
+            seconds[run, seed] = time.process_time() - start
+            units.setdefault(run, unet)
+            rows += rows_of_run(pipeline, unet, judge, run, seed, args.num_prompts)
+            print(time.strftime('%H:%M:%S'), run, seed, f'{seconds[run, seed]:.0f} s of CPU', flush=True)
+    args.output.mkdir(parents=True, exist_ok=True)
+    with open(args.output/'size-conditioning.csv', 'w', newline='', encoding='utf-8') as f:
+        writer = csv.DictWriter(f, COLUMNS, lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
+    sheet = Image.fromarray(pictures(pipeline, units)).quantize(256, kmeans=2)
+    sheet.save(args.output/'size-conditioning.png', optimize=True)
+
+
+if __name__ == '__main__': main()
