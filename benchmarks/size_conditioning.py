@@ -1,12 +1,14 @@
-"""What telling a model the sizes and crops of its training images is for: one model that is told, one that is not.
+"""What telling a model the sizes and crops of its training images is for: the same UNet, told and not told.
 
-    python benchmarks/size_conditioning.py --scratch SCRATCH    # all of it; what is there is not made again
-    python benchmarks/size_conditioning.py --scratch SCRATCH --quick    # a few steps, to see that it runs
+    python benchmarks/size_conditioning.py --scratch SCRATCH            # all of it; stopped, it goes on
+    python benchmarks/size_conditioning.py --scratch SCRATCH --quick    # a few images and steps, to see that it runs
 
 Toyland as a scraped collection of images: half of them are thumbnails of 12 to 24 pixels, half of them 3:2 and cut to
 a square. The embedded model's UNet, with the embedding of six numbers that Stable Diffusion XL has, goes on learning
-from them, twice: told each image's own size and crop, and told that every image is whole and of 64 pixels. Writes
-size-conditioning.csv, a row per image that was generated or rendered, and size-conditioning.png. Lesson 19 shows both.
+from them. Half of the samples of a step come with their image's own six numbers, half of them with six zeros, as a
+caption is at times left out; so one network answers both questions: what it generates told a size and a crop, and what
+it generates told nothing. Writes size-conditioning.csv, a row per image that was generated or rendered, and
+size-conditioning.png. Lesson 19 shows both.
 """
 import argparse
 import csv
@@ -26,7 +28,7 @@ from dreambooth_nb.core import to_images
 from dreambooth_nb.denoiser import encode_dataset
 from dreambooth_nb.diffusion import per_sample_loss
 from dreambooth_nb.drawing import render
-from dreambooth_nb.fitting import fit as train_steps, save_state
+from dreambooth_nb.fitting import fit as train_steps
 from dreambooth_nb.judge import load_judge, truth
 from dreambooth_nb.objectives import objective_of
 from dreambooth_nb.opening import load_pipeline
@@ -36,14 +38,12 @@ from dreambooth_nb.sampling import Sampling, Start, denoise, make_scheduler
 from dreambooth_nb.toyland import CLASSES, PALETTE, caption, sample_scene
 
 LOGS = Path(__file__).resolve().parent.parent/'nbs'/'logs'
-SIDE = 64                           # of the square that the model learns
-THUMBNAIL = 12, 24                  # the sides of a thumbnail, at least and at most
-WHOLE = SIDE, SIDE, 0, 0, SIDE, SIDE    # original height and width, crop's top and left, target height and width
-ASKED = 12, 16, 24, 32, 48, SIDE    # original sizes to ask for; 32 and 48 are in no training image
-CROPS = 0, 16, 32                   # of a 3:2 image, whose enlarged width is 96: the left end, the middle, the right
-RUNS = 'told', 'not told'
-COLUMNS = ('kind', 'run', 'seed', 'asked', 'left', 'number', 'detail', 'class', 'colour', 'context', 'all_three',
-           'middle', 'is_cut')
+SIDE = 64                       # of the square that the model learns
+THUMBNAIL = 12, 24              # the sides of a thumbnail, at least and at most
+NOTHING = (0,)*6                # instead of original height and width, crop's top and left, target height and width
+SIZES = (SIDE, 16, 24, 40)      # original sizes to ask for; 40 is in no training image
+LEFT = (0, 32)                  # crops of a 3:2 image, whose enlarged width is 96: the left end, the right end
+COLUMNS = ('kind', 'told', 'asked', 'number', 'detail', 'class', 'colour', 'context', 'all_three', 'middle', 'is_cut')
 
 
 # ---- a scraped collection of images
@@ -81,12 +81,12 @@ def collection(folder, n):
 # ---- a UNet that is told
 
 @torch.no_grad()
-def encode(text_encoder, tokenizer, prompts):
+def encode(pipeline, prompts):
     "Return one vector per token, and one per prompt."
-    parts = [text_encoder(tokenize(tokenizer, prompts[i:i + 200])) for i in range(0, len(prompts), 200)]
-    return torch.cat([p.last_hidden_state for p in parts]), torch.cat([p.pooler_output for p in parts])
+    output = pipeline.text_encoder(tokenize(pipeline.tokenizer, prompts))
+    return output.last_hidden_state, output.pooler_output
 
-def with_ears(unet, width=32):
+def with_numbers(unet, width=32):
     "Give a UNet Stable Diffusion XL's embedding of six numbers and of the pooled text; it begins as the same model."
     config = {k: v for k, v in unet.config.items() if not k.startswith('_')}
     told = UNet2DConditionModel(**config | dict(
@@ -97,48 +97,48 @@ def with_ears(unet, width=32):
     return told.requires_grad_(True)
 
 def ask(unet, latents, timesteps, states, pooled, views):
-    return unet(latents, timesteps, states, added_cond_kwargs=dict(text_embeds=pooled, time_ids=views)).sample
+    with torch.autocast('cpu', torch.bfloat16):
+        return unet(latents, timesteps, states, added_cond_kwargs=dict(text_embeds=pooled, time_ids=views)).sample
 
-def learn(pipeline, data, is_told, steps, folder, seed, batch_size):
-    "Train a UNet on the collection; one caption in ten is empty."
+def learn(pipeline, data, steps, folder, seed, batch_size):
+    "Train the UNet on the collection; one caption in ten is empty, and half of the views are nothing."
     captions = (data/'captions.txt').read_text(encoding='utf-8').split('\n') + ['']
-    states, pooled = encode(pipeline.text_encoder, pipeline.tokenizer, captions)
     mean, std = encode_dataset(pipeline.vae, np.load(data/'images.npy'), data/'latents.pt')
-    views = torch.from_numpy(np.load(data/'views.npy')) if is_told else torch.tensor([WHOLE]*len(mean)).float()
-    objective = objective_of(pipeline, snr_gamma=math.inf)
+    views, objective = torch.from_numpy(np.load(data/'views.npy')), objective_of(pipeline, snr_gamma=math.inf)
     torch.manual_seed(seed)
-    unet = with_ears(pipeline.unet)
+    unet = with_numbers(pipeline.unet)
     def loss_at(step, rank):
-        g = torch.Generator().manual_seed(seed*1_000_003 + step)    # the same images and noise for both runs
+        g = torch.Generator().manual_seed(seed*1_000_003 + step)
         rows = torch.randint(len(mean), (batch_size,), generator=g)
         latents = mean[rows].float()
         latents = latents + std[rows].float()*torch.randn(latents.shape, generator=g)
         noise, timesteps = torch.randn(latents.shape, generator=g), torch.randint(1000, (batch_size,), generator=g)
         texts = rows.masked_fill(torch.rand(batch_size, generator=g) < .1, len(mean))
-        with torch.autocast('cpu', torch.bfloat16):
-            model_pred = ask(unet, objective.add_noise(latents, noise, timesteps), timesteps, states[texts],
-                             pooled[texts], views[rows])
+        told = views[rows]*(torch.rand(batch_size, 1, generator=g) < .5)
+        noisy_latents = objective.add_noise(latents, noise, timesteps)
+        model_pred = ask(unet, noisy_latents, timesteps, *encode(pipeline, [captions[i] for i in texts]), told)
         loss = per_sample_loss(model_pred.float(), objective.target(latents, noise, timesteps))
         return dict(loss=(loss*objective.weights(timesteps).clamp(min=.03)).mean())
-    return train_steps(unet, loss_at, steps, folder, 4e-4, ema_decay=.99, every=20, save_every=100)
+    return train_steps(unet, loss_at, steps, folder, 8e-4, ema_decay=.95, every=10, save_every=20).eval()
 
 
 # ---- what is generated, and what is measured
 
 @torch.inference_mode()
-def generated(pipeline, unet, prompts, view, steps=20, at_once=25):
+def generated(pipeline, unet, prompts, view, steps=12, at_once=20):
     "Generate an image of each prompt; image i starts from the noise of seed i."
-    states, pooled = encode(pipeline.text_encoder, pipeline.tokenizer, [*prompts, ''])
-    seeds, images = range(len(prompts)), []
-    noise = torch.cat([torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(i)) for i in seeds])
-    def predict(latents, timestep, told):
-        with torch.autocast('cpu', torch.bfloat16): return ask(unet, latents, timestep, **told)
-    for rows in torch.arange(len(prompts)).split(at_once):
-        views = torch.tensor([view]*len(rows)).float()
-        told, empty = (dict(states=states[i], pooled=pooled[i], views=views) for i in (rows, torch.full_like(rows, -1)))
-        latents = denoise(predict, make_scheduler(pipeline, None, steps), Start(noise[rows], told, empty),
-                          Sampling(guidance_scale=4.))
-        images += to_images(decode_pixels(pipeline.vae, latents))
+    images = []
+    noise = torch.cat([torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(i))
+                       for i in range(len(prompts))])
+    def told(texts):
+        states, pooled = encode(pipeline, texts)
+        return dict(states=states, pooled=pooled, views=torch.tensor([view]*len(texts)).float())
+    for first in range(0, len(prompts), at_once):
+        texts = prompts[first:first + at_once]
+        start = Start(noise[first:first + at_once], told(texts), told(['']*len(texts)))
+        scheduler = make_scheduler(pipeline, None, steps)
+        latents = denoise(lambda x, t, c: ask(unet, x, t, **c), scheduler, start, Sampling(guidance_scale=4.))
+        images += to_images(decode_pixels(pipeline.vae, latents.float()))
     return images
 
 def grey(image): return np.asarray(image.convert('L'), dtype=float)
@@ -162,52 +162,58 @@ def rows_of(judge, images, scenes, **facts):
         yield facts | dict(number=number, detail=f'{detail(image):.2f}', **right, all_three=int(all(right.values())),
                            middle=f'{middle:.1f}', is_cut=is_cut)
 
-def fresh(n, **fixed):
+def fresh(n):
     "Make scenes that no training image shows."
     rng = random.Random('fresh')
-    for i in range(n):
-        scene = sample_scene(rng, CLASSES[i % len(CLASSES)], fixed.get('context'))
-        if 'colour' in fixed:
-            word = fixed['colour']
-            scene = replace(scene, look=replace(scene.look, colour=PALETTE[word], colour_name=word, pattern='plain'))
-            scene = replace(scene, accessory='none')
-        yield scene
+    return [sample_scene(rng, CLASSES[i % len(CLASSES)]) for i in range(n)]
 
+def red_in_snow(n):
+    "Make scenes of a plain red thing in the snow: red is nowhere else in them."
+    rng = random.Random('red')
+    scenes = [sample_scene(rng, CLASSES[i % len(CLASSES)], 'snow') for i in range(n)]
+    red = dict(colour=PALETTE['red'], colour_name='red', pattern='plain')
+    return [replace(s, accessory='none', look=replace(s.look, **red)) for s in scenes]
+
+def questions(n):
+    "List what is asked: kind, what is told, its name in the table, scenes, the six numbers."
+    scenes, red = fresh(n), red_in_snow(2*n//3)
+    yield 'size', 'nothing', '', scenes, NOTHING
+    for side in SIZES:
+        yield 'size', 'its size', side, scenes if side in (16, SIDE) else scenes[:n//2], (side, side, 0, 0, SIDE, SIDE)
+    yield 'crop', 'nothing', '', red, NOTHING
+    yield 'crop', 'its crop', 'whole', red, (SIDE, SIDE, 0, 0, SIDE, SIDE)
+    for left in LEFT: yield 'crop', 'its crop', left, red, (SIDE, 96, 0, left, SIDE, SIDE)
+
+@torch.inference_mode()
 def through(vae, images):
     "Encode and decode images: the best that any UNet could do with this autoencoder."
     pixels = torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1).float()/127.5 - 1 for i in images])
-    with torch.inference_mode(): return to_images(vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1))
+    parts = [vae.decode(vae.encode(part).latent_dist.mode()).sample.clamp(-1, 1) for part in pixels.split(10)]
+    return to_images(torch.cat(parts))
 
 def rendered_rows(vae, judge, scenes):
     "Measure rendered images of each original size."
-    for side in ASKED:
+    for side in SIZES:
         images = [photographed(scene, False) for scene in scenes]
         if side < SIDE: images = [fit(thumbnail(image, side), SIDE) for image in images]
-        yield from rows_of(judge, through(vae, images), scenes, kind='size', run='rendered', seed=0, asked=side, left=0)
+        yield from rows_of(judge, through(vae, images), scenes, kind='size', told='rendered', asked=side)
 
-def rows_of_run(pipeline, unet, judge, run, seed, n):
-    "Ask a model for sizes, then for crops of a red thing in the snow."
-    scenes = [*fresh(n)]
-    for side in ASKED if run == 'told' else (SIDE,):
-        some = scenes if side in (16, SIDE) else scenes[:n//2]
-        images = generated(pipeline, unet, [*map(caption, some)], (side, side, 0, 0, SIDE, SIDE))
-        yield from rows_of(judge, images, some, kind='size', run=run, seed=seed, asked=side, left=0)
-    scenes = [*fresh(n//2, context='snow', colour='red')]
-    crops = [WHOLE] + [(SIDE, 96, 0, left, SIDE, SIDE) for left in CROPS]*(run == 'told')
-    for view in crops:
-        images = generated(pipeline, unet, [*map(caption, scenes)], view)
-        yield from rows_of(judge, images, scenes, kind='crop', run=run, seed=seed, asked=SIDE,
-                           left=view[3] if view[1] > SIDE else 'whole')
+def answers(pipeline, unet, judge, n, folder, shown=8):
+    "Generate what is asked, question by question; what is in the folder is not made again."
+    for number, (kind, told, asked, scenes, view) in enumerate(questions(n)):
+        table, sheet = folder/f'{number}.csv', folder/f'{number}.png'
+        if not sheet.exists():
+            images = generated(pipeline, unet, [*map(caption, scenes)], view)
+            write(table, rows_of(judge, images, scenes, kind=kind, told=told, asked=asked))
+            Image.fromarray(np.concatenate([np.asarray(image) for image in images[:shown]], 1)).save(sheet)
+            print(time.strftime('%H:%M:%S'), kind, told, asked, f'{time.process_time():.0f} s of CPU', flush=True)
+        with open(table, encoding='utf-8') as f: yield [*csv.DictReader(f)], np.asarray(Image.open(sheet))
 
-def pictures(pipeline, units, columns=8):
-    "Draw rows of images: sizes, then crops; each column one prompt and one noise."
-    scenes, red = [*fresh(columns)], [*fresh(columns, context='snow', colour='red')]
-    def row(run, scenes, view): return generated(pipeline, units[run], [*map(caption, scenes)], view)
-    rows = [row('not told', scenes, WHOLE)] + [
-        row('told', scenes, (side, side, 0, 0, SIDE, SIDE)) for side in (SIDE, 24, 16, 12)]
-    rows += [row('not told', red, WHOLE), row('told', red, WHOLE)] + [
-        row('told', red, (SIDE, 96, 0, left, SIDE, SIDE)) for left in (CROPS[0], CROPS[-1])]
-    return np.concatenate([np.concatenate([np.asarray(image) for image in row], 1) for row in rows])
+def write(path, rows):
+    with open(path, 'w', newline='', encoding='utf-8') as f:
+        writer = csv.DictWriter(f, COLUMNS, lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def prepared(args):
@@ -227,33 +233,24 @@ def main():
     parser.add_argument('--output', type=Path, default=LOGS, help='folder for the table and the images')
     parser.add_argument('--num_images', type=int, default=8000, help='of the training set')
     parser.add_argument('--decoder_steps', type=int, default=1200, help='of 4 images')
-    parser.add_argument('--steps', type=int, default=600, help='of 24 images, of each training')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1], help='of the trainings')
-    parser.add_argument('--num_prompts', type=int, default=200, help='images per question')
+    parser.add_argument('--steps', type=int, default=200, help='of 24 images')
+    parser.add_argument('--seed', type=int, default=0, help='of the training')
+    parser.add_argument('--num_prompts', type=int, default=60, help='images per question')
     parser.add_argument('--quick', action='store_true', help='a few images and steps')
     args = parser.parse_args()
-    if args.quick:
-        small = dict(num_images=48, decoder_steps=2, steps=2, num_prompts=10, seeds=[0])
-        args = argparse.Namespace(**vars(args) | small)
+    if args.quick: vars(args).update(num_images=48, decoder_steps=2, steps=2, num_prompts=10)
     torch.set_num_threads(1)
     data, pipeline = prepared(args)
-    judge, rows, units, seconds = load_judge(), [], {}, {}
-    rows += rendered_rows(pipeline.vae, judge, [*fresh(args.num_prompts)])
-    for seed in args.seeds:
-        for run in RUNS:
-            folder = args.scratch/f"{run.replace(' ', '-')}-{seed}"
-            start = time.process_time()
-            unet = learn(pipeline, data, run == 'told', args.steps, folder, seed, 24).eval()
-            seconds[run, seed] = time.process_time() - start
-            units.setdefault(run, unet)
-            rows += rows_of_run(pipeline, unet, judge, run, seed, args.num_prompts)
-            print(time.strftime('%H:%M:%S'), run, seed, f'{seconds[run, seed]:.0f} s of CPU', flush=True)
+    (folder := args.scratch/f'told-{args.seed}').mkdir(parents=True, exist_ok=True)
+    start = time.process_time()
+    unet = learn(pipeline, data, args.steps, folder, args.seed, 24)
+    print(time.strftime('%H:%M:%S'), f'trained: {time.process_time() - start:.0f} s of CPU', flush=True)
+    judge = load_judge()
+    tables, sheets = zip(*answers(pipeline, unet, judge, args.num_prompts, folder))
+    rendered = rendered_rows(pipeline.vae, judge, fresh(args.num_prompts))
     args.output.mkdir(parents=True, exist_ok=True)
-    with open(args.output/'size-conditioning.csv', 'w', newline='', encoding='utf-8') as f:
-        writer = csv.DictWriter(f, COLUMNS, lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(rows)
-    sheet = Image.fromarray(pictures(pipeline, units)).quantize(256, kmeans=2)
+    write(args.output/'size-conditioning.csv', [*rendered, *(row for table in tables for row in table)])
+    sheet = Image.fromarray(np.concatenate(sheets)).quantize(256, kmeans=2)
     sheet.save(args.output/'size-conditioning.png', optimize=True)
 
 
