@@ -545,8 +545,8 @@ def sdxl():
     d.lines(580, 62, ['cross-', 'attention'], 13, colour=SOFT, leading=15)
     d.arrow((289, 158), (289, 200), colour=green, width=2.2)
     d.box(206, 200, 166, 44, 'text', 'text_embeds', '1280: the whole prompt')
-    d.box(20, 262, 352, 44, 'data', 'original height, width · top, left · height, width', 'six numbers about this image',
-          size=13, bold=False)
+    d.box(20, 262, 352, 44, 'data', 'original height, width · top, left · height, width',
+          'six numbers about the image', size=13, bold=False)
     d.text(196, 322, 'time_ids', 13, colour=SOFT, bold=True)
     d.box(206, 340, 166, 44, 'rule', 'sines and cosines', '6 × 256 = 1536')
     d.arrow((289, 306), (289, 340))
