@@ -7,8 +7,7 @@ Toyland as a scraped collection of images: half of them are thumbnails of 12 to 
 a square. The embedded model's UNet, with the embedding of six numbers that Stable Diffusion XL has, goes on learning
 from them. Half of the samples of a step come with their image's own six numbers, half of them with six zeros, as a
 caption is at times left out; so one network answers both questions: what it generates told a size and a crop, and what
-it generates told nothing. Then it learns the teal dog from five thumbnails of 16 pixels, twice: told that they are,
-and told that they are of 64. Writes size-conditioning.csv, a row per image that was generated or rendered, and
+it generates told nothing. Writes size-conditioning.csv, a row per image that was generated or rendered, and
 size-conditioning.png. Lesson 19 shows both.
 """
 import argparse
@@ -16,7 +15,6 @@ import csv
 import math
 import random
 import time
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,9 +33,9 @@ from dreambooth_nb.judge import load_judge, truth
 from dreambooth_nb.objectives import objective_of
 from dreambooth_nb.opening import load_pipeline
 from dreambooth_nb.photos import crop_position, fit
-from dreambooth_nb.pipeline import decode_pixels, encode_images, tokenize
+from dreambooth_nb.pipeline import decode_pixels, tokenize
 from dreambooth_nb.sampling import Sampling, Start, denoise, make_scheduler
-from dreambooth_nb.toyland import CLASSES, PALETTE, SUBJECTS, caption, place, sample_scene, subject_scenes
+from dreambooth_nb.toyland import CLASSES, PALETTE, caption, sample_scene
 
 LOGS = Path(__file__).resolve().parent.parent/'nbs'/'logs'
 SIDE = 64                       # of the square that the model learns
@@ -45,8 +43,7 @@ THUMBNAIL = 12, 24              # the sides of a thumbnail, at least and at most
 NOTHING = (0,)*6                # instead of original height and width, crop's top and left, target height and width
 SIZES = (SIDE, 16, 24, 40)      # original sizes to ask for; 40 is in no training image
 LEFT = (0, 32)                  # crops of a 3:2 image, whose enlarged width is 96: the left end, the right end
-COLUMNS = ('kind', 'told', 'asked', 'number', 'detail', 'class', 'colour', 'context', 'all_three', 'middle', 'is_cut',
-           'likeness')
+COLUMNS = ('kind', 'told', 'asked', 'number', 'detail', 'class', 'colour', 'context', 'all_three', 'middle', 'is_cut')
 
 
 # ---- a scraped collection of images
@@ -123,27 +120,6 @@ def learn(pipeline, data, steps, folder, seed, batch_size):
         loss = per_sample_loss(model_pred.float(), objective.target(latents, noise, timesteps))
         return dict(loss=(loss*objective.weights(timesteps).clamp(min=.03)).mean())
     return train_steps(unet, loss_at, steps, folder, 8e-4, ema_decay=.95, every=10, save_every=20).eval()
-
-
-def learn_subject(pipeline, unet, side, told, steps=80, batch_size=4):
-    "Teach a copy of the UNet the teal dog from five thumbnails, told a size that need not be theirs."
-    photos = [fit(thumbnail(photographed(scene, False), side), SIDE) for scene in subject_scenes('teal_dog')]
-    latents, objective = encode_images(pipeline.vae, photos), objective_of(pipeline, snr_gamma=math.inf)
-    unet = deepcopy(unet).train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(unet.parameters(), 2e-4)
-    views = torch.tensor([(told, told, 0, 0, SIDE, SIDE)]*batch_size).float()
-    texts = encode(pipeline, ['a photo of sks dog']*batch_size)
-    for step in range(steps):
-        g = torch.Generator().manual_seed(step)
-        x = latents[torch.randint(len(latents), (batch_size,), generator=g)]
-        noise, timesteps = torch.randn(x.shape, generator=g), torch.randint(1000, (batch_size,), generator=g)
-        model_pred = ask(unet, objective.add_noise(x, noise, timesteps), timesteps, *texts, views)
-        loss = per_sample_loss(model_pred.float(), objective.target(x, noise, timesteps))
-        (loss*objective.weights(timesteps).clamp(min=.03)).mean().backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.)
-        optimizer.step()
-        optimizer.zero_grad()
-    return unet.eval().requires_grad_(False)
 
 
 # ---- what is generated, and what is measured
@@ -233,22 +209,6 @@ def answers(pipeline, unet, judge, n, folder, shown=8):
             print(time.strftime('%H:%M:%S'), kind, told, asked, f'{time.process_time():.0f} s of CPU', flush=True)
         with open(table, encoding='utf-8') as f: yield [*csv.DictReader(f)], np.asarray(Image.open(sheet))
 
-def subject_answers(pipeline, unet, judge, n, folder, side=16, shown=8):
-    "Teach the teal dog in two ways, and generate it as an image of full size."
-    scenes = [place(SUBJECTS['teal_dog'], random.Random(i)) for i in range(n)]
-    known = judge.embed([*map(photographed, scenes, [False]*n)])
-    for told in (side, SIDE):
-        table, sheet = folder/f'subject-{told}.csv', folder/f'subject-{told}.png'
-        if not sheet.exists():
-            own = learn_subject(pipeline, unet, side, told)
-            images = generated(pipeline, own, ['a photo of sks dog']*n, (SIDE, SIDE, 0, 0, SIDE, SIDE))
-            likeness = (judge.embed(images) @ known.T).mean(1).tolist()
-            rows = rows_of(judge, images, scenes, kind='subject', told=told, asked=SIDE)
-            write(table, (row | dict(likeness=f'{value:.3f}') for row, value in zip(rows, likeness)))
-            Image.fromarray(np.concatenate([np.asarray(image) for image in images[:shown]], 1)).save(sheet)
-            print(time.strftime('%H:%M:%S'), 'subject', told, f'{time.process_time():.0f} s of CPU', flush=True)
-        with open(table, encoding='utf-8') as f: yield [*csv.DictReader(f)], np.asarray(Image.open(sheet))
-
 def write(path, rows):
     with open(path, 'w', newline='', encoding='utf-8') as f:
         writer = csv.DictWriter(f, COLUMNS, lineterminator='\n')
@@ -286,8 +246,7 @@ def main():
     unet = learn(pipeline, data, args.steps, folder, args.seed, 24)
     print(time.strftime('%H:%M:%S'), f'trained: {time.process_time() - start:.0f} s of CPU', flush=True)
     judge = load_judge()
-    tables, sheets = zip(*answers(pipeline, unet, judge, args.num_prompts, folder),
-                         *subject_answers(pipeline, unet, judge, args.num_prompts//2, folder))
+    tables, sheets = zip(*answers(pipeline, unet, judge, args.num_prompts, folder))
     rendered = rendered_rows(pipeline.vae, judge, fresh(args.num_prompts))
     args.output.mkdir(parents=True, exist_ok=True)
     write(args.output/'size-conditioning.csv', [*rendered, *(row for table in tables for row in table)])
