@@ -521,8 +521,52 @@ def noise_schedule():
     return d
 
 
+def sdxl():
+    d = Diagram('What the UNet of Stable Diffusion XL is told',
+                'Two text encoders read the prompt. Their vectors stand side by side, one per token, and go into '
+                'cross-attention. The second encoder also gives one vector for the whole prompt. It stands side by '
+                'side with six numbers about the image, each as a vector of sines and cosines; a small network turns '
+                'all of them into one vector, which is added to that of the timestep and goes into every block.', 498)
+    green = KINDS['text'][1]
+    d.box(20, 72, 142, 44, 'text', 'a photo of sks dog', size=14, bold=False)
+    d.text(91, 60, 'prompt', 13, colour=SOFT)
+    d.box(206, 30, 166, 50, 'trained', 'text_encoder', '123 million weights')
+    d.box(206, 108, 166, 50, 'trained', 'text_encoder_2', '695 million weights')
+    d.arrow((162, 88), (184, 88), (184, 55), (206, 55))
+    d.arrow((162, 100), (184, 100), (184, 133), (206, 133))
+    d.box(440, 48, 88, 30, 'text', '77 × 768', bold=False)
+    d.box(440, 78, 88, 48, 'text', '77 × 1280', bold=False)
+    d.arrow((372, 55), (440, 60), colour=green, width=2.2)
+    d.arrow((372, 124), (440, 104), colour=green, width=2.2)
+    d.text(484, 30, 'encoder_hidden_states', 13, colour=green, bold=True)
+    d.text(484, 142, 'one vector per token, 2048 wide', 13, colour=SOFT)
+    d.box(632, 48, 104, 306, 'trained', 'unet', '2.6 billion', 'weights', size=15)
+    d.arrow((528, 87), (632, 87), colour=green, width=2.2)
+    d.lines(580, 62, ['cross-', 'attention'], 13, colour=SOFT, leading=15)
+    d.arrow((289, 158), (289, 200), colour=green, width=2.2)
+    d.box(206, 200, 166, 44, 'text', 'text_embeds', '1280: the whole prompt')
+    d.box(20, 262, 352, 44, 'data', 'original height, width · top, left · height, width',
+          'six numbers about the image', size=13, bold=False)
+    d.text(196, 322, 'time_ids', 13, colour=SOFT, bold=True)
+    d.box(206, 340, 166, 44, 'rule', 'sines and cosines', '6 × 256 = 1536')
+    d.arrow((289, 306), (289, 340))
+    d.box(440, 240, 108, 60, 'trained', 'add_embedding', '2816 to 1280', size=13)
+    d.arrow((372, 222), (406, 222), (406, 258), (440, 258))
+    d.arrow((372, 362), (406, 362), (406, 282), (440, 282))
+    d.box(440, 390, 108, 44, 'rule', 'timestep', '1280, as ever', size=14)
+    d.arrow((548, 270), (590, 270), (590, 318))
+    d.arrow((548, 412), (590, 412), (590, 342))
+    d.box(576, 318, 28, 24, 'rule', '+', size=15, radius=12)
+    d.arrow((604, 330), (632, 330))
+    d.lines(662, 394, ['into every block'], 13, 'middle', colour=SOFT)
+    d.line((620, 340), (620, 382), colour='#8b949e', width=1)
+    d.legend('text', 'data', 'trained', 'rule', y=474, trained='can be trained', data='about the image')
+    return d
+
+
 DIAGRAMS = (
-    dreambooth, pipeline, training_step, guidance, unet, cross_attention, lora, run_state, freezing, noise_schedule)
+    dreambooth, pipeline, training_step, guidance, unet, cross_attention, lora, run_state, freezing, noise_schedule,
+    sdxl)
 
 
 def main():
