@@ -30,7 +30,7 @@ def pretrain(
     judge_steps:int=3_000,          # of 96 images per process
     seed:int=0,                     # of everything
 )->None:
-    "Make the embedded models and their judge, stage by stage; stopped and started again, it goes on."
+    "Make the embedded models and their judge, stage by stage; started again, it goes on."
     folder, (rank, world) = Path(output_dir), rank_and_world()
     def wait_for_all():
         if world > 1: dist.barrier()
