@@ -26,7 +26,7 @@ def pretrain(
     autoencoder_steps:int=14_000,   # of 4 images per process
     decoder_steps:int=12_000,       # likewise, of the decoder alone
     diffusion_steps:int=12_000,     # of 24 images per process
-    transformer_steps:int=12_000,   # of 32 images per process
+    transformer_steps:int=10_000,   # of 32 images per process
     judge_steps:int=3_000,          # of 96 images per process
     seed:int=0,                     # of everything
 )->None:
