@@ -52,7 +52,7 @@ def shown(notebook, names):
 
 def as_shown_code(cell, heading):
     "Drop directives and empty outputs of a code cell, in place; say in words what its pictures are of."
-    cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip('\n')
+    cell.source = re.sub(r'\A(?:#\|.*\n?|\s*\n)+', '', cell.source).rstrip()
     cell.outputs = [out for out in cell.outputs if out.output_type in ('stream', 'error') or out.get('data')]
     last = next((line.strip() for line in reversed(cell.source.split('\n')) if line.strip()), '')
     cell.metadata = dict(mystnb=dict(image=dict(alt=f'{heading}: what {last} shows')))
@@ -75,12 +75,15 @@ def with_links(text, names):
 # the source of the site
 
 def copy_notebooks(notebooks, names, to):
-    "Write what a reader sees of each notebook, and the pictures."
+    "Write what a reader sees of each notebook, its number before its title, and the pictures."
     for path, notebook in notebooks.items():
+        number, head = title(path, notebook)
         shown(notebook, names)
+        if number != 'index': notebook.cells[0].source = notebook.cells[0].source.replace(head, f'{number} {head}', 1)
         explorables.add_explorables(path.name, notebook)
         (to/path.name).write_text(json.dumps(nb2dict(notebook)), encoding='utf-8')
-    shutil.copytree(NBS/'images', to/'images')
+    for folder in ('images', 'logs'):
+        shutil.copytree(NBS/folder, to/folder, ignore=shutil.ignore_patterns('*.csv', '*.webp'))
 
 
 def copy_documents(to):
@@ -101,10 +104,9 @@ def write_reference(notebooks, to):
     (to/'api').mkdir()
     names = {}
     for module, its in made_in.items():
-        text = site_api.page(module, its)
+        text, places = site_api.page(module, its)
         (to/'api'/f'{module}.md').write_text(text, encoding='utf-8')
-        for place, name in re.findall(r'^\((api-(?:\w+)(?:-(\w+))?)\)=$', text, re.M):
-            names[f'{module}.{name}' if name else module] = place
+        names |= places
     public = {name: module for name, module in dreambooth_nb._MODULES.items() if f'{module}.{name}' in names}
     (to/'api'/'index.md').write_text(site_api.index(made_in, public), encoding='utf-8')
     return names
@@ -115,28 +117,25 @@ def title(path, notebook):
     return path.name.split('_')[0], book.title_of(notebook).splitlines()[0][2:]
 
 
-def contents(paths, notebooks, caption=None):
-    "Write a hidden table of contents, with numbers before the titles."
-    entries = [f'{" ".join(title(path, notebooks[path]))} <{path.stem}>' for path in paths]
+def contents(pages, caption=None):
+    "Write a hidden table of contents."
     head = [f':caption: {caption}'] if caption else []
-    return '\n'.join(['```{toctree}', ':hidden:', *head, *entries, '```'])
+    return '\n'.join(['```{toctree}', ':hidden:', *head, *pages, '```'])
 
 
-def add_contents(notebooks, to):
+def add_contents(notebooks, table, to):
     "Write the tables of contents: lessons in the order of reading, then rooms, reference and documents."
     lessons = [path for path in notebooks if path.stem != 'index' and not book.is_room(path)]
     rooms = [path for path in notebooks if path.stem != 'index' and book.is_room(path)]
-    parts = [contents([path for path in lessons if book.number_of(path) <= book.PATH], notebooks, 'Lessons'),
-             contents([path for path in lessons if book.number_of(path) > book.PATH], notebooks, 'The tool'),
-             '\n'.join(['```{toctree}', ':hidden:', ':caption: To build on', 'rooms', 'api/index', '```']),
-             '\n'.join(['```{toctree}', ':hidden:', ':caption: The project', *DOCUMENTS.values(), '```'])]
+    parts = [contents([path.stem for path in lessons if book.number_of(path) <= book.PATH], 'Lessons'),
+             contents([path.stem for path in lessons if book.number_of(path) > book.PATH], 'The tool'),
+             contents(['rooms', 'api/index'], 'To build on'), contents(DOCUMENTS.values(), 'The project')]
     index = json.loads((to/'index.ipynb').read_text(encoding='utf-8'))
     index['cells'].append(dict(cell_type='markdown', id='contents', metadata={}, source='\n\n'.join(parts)))
     (to/'index.ipynb').write_text(json.dumps(index), encoding='utf-8')
     text = ('# Rooms\n\nA room holds a part of the library, with the checks that keep it right. Nobody reads them in '
             'one go; every lesson links to its own.\n\n')
-    table = book.table_of(rooms, notebooks, '| room | what is in it |\n|---|---|')
-    (to/'rooms.md').write_text(f'{text}{table}\n\n{contents(rooms, notebooks)}\n', encoding='utf-8')
+    (to/'rooms.md').write_text(f'{text}{table}\n\n{contents(path.stem for path in rooms)}\n', encoding='utf-8')
 
 
 def copy_static(to):
@@ -159,9 +158,10 @@ def copy_static(to):
 
 def configuration(version, repository):
     "Return Sphinx's settings."
-    options = dict(show_navbar_depth=1, navigation_depth=3, use_download_button=False, use_fullscreen_button=False,
-                   home_page_in_toc=True, show_toc_level=2, pygments_light_style='a11y-high-contrast-light',
-                   pygments_dark_style='a11y-high-contrast-dark')
+    options = dict(logo=dict(text='dreambooth_nb'), home_page_in_toc=True, show_navbar_depth=1, navigation_depth=3,
+                   show_toc_level=2, use_download_button=False, use_fullscreen_button=False,
+                   navbar_start=[], navbar_center=[], navbar_end=[], navbar_persistent=[],
+                   pygments_light_style='a11y-high-contrast-light', pygments_dark_style='a11y-high-contrast-dark')
     if repository:
         options |= dict(repository_url=f'https://github.com/{repository}', path_to_docs='nbs', repository_branch='main',
                         use_repository_button=True, use_issues_button=True,
@@ -171,7 +171,7 @@ def configuration(version, repository):
         copyright='the dreambooth_nb contributors, Apache-2.0', language='en',
         extensions=['myst_nb', 'sphinx_book_theme'],
         html_theme='sphinx_book_theme', html_title=f'dreambooth_nb {version}', html_theme_options=options,
-        html_static_path=['_static'], html_css_files=['site.css'],
+        html_static_path=['_static'], html_context=dict(default_mode='auto'), html_css_files=['site.css'],
         html_js_files=[('explore.js', dict(defer='defer'))], html_favicon='_static/icon.png',
         html_logo='_static/icon.png', html_copy_source=False, html_show_sourcelink=False, html_show_sphinx=False,
         html_last_updated_fmt=None, add_module_names=False, toc_object_entries=False,
@@ -184,7 +184,9 @@ def configuration(version, repository):
 def build(source, output, settings):
     "Run Sphinx; return what it warns of."
     from sphinx.application import Sphinx
+    from sphinx.util.console import nocolor
     from sphinx.util.docutils import docutils_namespace
+    nocolor()
     warnings = io.StringIO()
     with docutils_namespace(), tempfile.TemporaryDirectory() as doctrees:
         app = Sphinx(srcdir=source, confdir=None, outdir=output, doctreedir=doctrees, buildername='html',
@@ -213,9 +215,11 @@ def main():
         source = Path(folder)
         with stopwatch('sources, and the reference from docments'):
             names = write_reference(notebooks, source)
+            rooms = [path for path in notebooks if book.is_room(path)]
+            table = book.table_of(rooms, notebooks, '| room | what is in it |\n|---|---|')
             copy_notebooks(notebooks, names, source)
             copy_documents(source)
-            add_contents(notebooks, source)
+            add_contents(notebooks, table, source)
             copy_static(source)
         from dreambooth_nb import __version__
         with stopwatch('Sphinx'): warnings = build(source, output, configuration(__version__, repository))

@@ -18,8 +18,10 @@ LONGEST = 80    # characters of a default or of a value that are shown
 
 
 def target(module, name=''):
-    "Name the place of a module, or of what is in it, for links."
-    return f'api-{module}' + (f'-{name}' if name else '')
+    "Name the place of a module, or of what is in it, for links: these do not tell `Studio` from `studio`."
+    if not name: return f'api-{module}'
+    kind = '' if name.islower() else '-value' if name.isupper() else '-class'
+    return f'api-{module}-{name.lower()}{kind}'
 
 
 def shorten(text):
@@ -177,20 +179,20 @@ def value(thing, name, sources):
 
 
 def page(name, notebooks):
-    "Return a module's page: Markdown with directives of Sphinx's Python domain."
+    "Return a module's page, Markdown with directives of Sphinx's Python domain, and the places of what is on it."
     module = importlib.import_module(f'{PACKAGE}.{name}')
     sources = Path(module.__file__).read_text(encoding='utf-8')
     made_in = ', '.join(f'[{title}](../{path})' for path, title in notebooks)
     lines = [f'({target(name)})=', f'# {PACKAGE}.{name}', '', prose((module.__doc__ or '').strip()), '',
              f'Explained, and tested, in {made_in}.', '', f':::{{py:currentmodule}} {PACKAGE}.{name}', ':::', '']
-    for public in module.__all__:
-        thing = vars(module).get(public)
-        if public not in vars(module): continue
+    offered = [public for public in module.__all__ if public in vars(module)]     # no 'Class.method'
+    for public in offered:
+        thing = vars(module)[public]
         lines += [f'({target(name, public)})=', f'## {public}', '']
         if inspect.isclass(thing) and tree_of(thing): lines += own_class(thing, public, module)
         elif inspect.isfunction(inspect.unwrap(thing)): lines += function(inspect.unwrap(thing), public, module)
         else: lines += value(thing, public, sources)
-    return '\n'.join(lines) + '\n'
+    return '\n'.join(lines) + '\n', {name: target(name)} | {f'{name}.{one}': target(name, one) for one in offered}
 
 
 def index(pages, public):

@@ -3,9 +3,11 @@
 First without a browser: every link, anchor, picture and script is there, nothing is loaded from elsewhere, no cell
 shows what is for the tools. Then, where there is a Chromium and Playwright, every page is opened at the width of a
 phone and of a desk: no request leaves this machine, the console has no error, every picture has loaded, nothing is
-wider than the page. `--screenshots DIR` keeps what was seen, `--pages 06_prior api/prior` looks at these alone.
+wider than the page, sliders over stored images obey keys and touch. `--screenshots DIR` keeps what was seen, and
+`--pages 06_prior api/prior` looks at these alone.
 """
 import argparse
+import re
 import shutil
 import sys
 import threading
@@ -20,7 +22,7 @@ CHROMIUM = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
             '--disable-component-update', '--disable-sync']
 WIDTHS = dict(phone=390, desk=1280)
 LOADED = {'script': 'src', 'img': 'src', 'source': 'src', 'video': 'src', 'iframe': 'src', 'link': 'href'}
-FOR_TOOLS = ('#| ', '[ -e /content ]', 'tools/solutions.py')
+FOR_TOOLS = re.compile(r'\A#\||\[ -e /content \]|tools/solutions\.py')    # directives begin a cell
 
 
 # without a browser
@@ -29,7 +31,7 @@ class Page(HTMLParser):
     "What a page links to, what it loads, the anchors that it has, and its code."
     def __init__(self, path):
         super().__init__()
-        self.links, self.loads, self.anchors, self.code, self.unnamed, self.depth = [], [], set(), [], [], 0
+        self.links, self.loads, self.anchors, self.code, self.unnamed, self.is_code = [], [], set(), [], [], False
         self.feed(path.read_text(encoding='utf-8'))
 
     def handle_starttag(self, tag, attributes):
@@ -38,13 +40,13 @@ class Page(HTMLParser):
         if tag == 'a' and given.get('href'): self.links.append(given['href'])
         if tag in LOADED and given.get(LOADED[tag]): self.loads.append(given[LOADED[tag]])
         if tag == 'img' and not given.get('alt'): self.unnamed.append(given.get('src'))
-        if tag == 'pre': self.depth += 1
+        if tag == 'pre': self.is_code = not self.code.append('')
 
     def handle_endtag(self, tag):
-        if tag == 'pre': self.depth -= 1
+        if tag == 'pre': self.is_code = False
 
     def handle_data(self, data):
-        if self.depth: self.code.append(data)
+        if self.is_code: self.code[-1] += data
 
 
 def flaws(folder):
@@ -58,8 +60,7 @@ def flaws(folder):
                 yield f'{name}: loads {address}'
         for address in [*page.links, *page.loads]:
             if lost := lacks(address, path, folder, pages): yield f'{name}: {lost}'
-        said = ''.join(page.code)
-        yield from (f'{name}: shows {words!r}' for words in FOR_TOOLS if words in said)
+        yield from (f'{name}: shows {said[:60]!r}' for said in page.code if FOR_TOOLS.search(said))
         yield from (f'{name}: says nothing of the picture {address}' for address in page.unnamed)
 
 
@@ -102,6 +103,7 @@ SEEN = '''() => {
     if (document.querySelector('.math') && !document.querySelector('mjx-container')) wrong.push('formulas not set');
     return wrong;
 }'''
+PLACE = 'image => image.style.backgroundPosition'
 LOAD_ALL = '''() => Promise.all([...document.images].map(image => {
     image.loading = 'eager';
     return image.decode().catch(() => 0);
@@ -131,7 +133,24 @@ class Visitor:
         if self.page.locator('.math').count(): self.page.wait_for_function('window.MathJax?.startup?.promise')
         self.page.evaluate('() => window.MathJax?.startup?.promise')
         for found in self.page.evaluate(SEEN): self.wrong(found)
+        for box in self.page.locator('.explorable').all(): self.explore(box)
         if shot: self.page.screenshot(path=str(shot), full_page=True)
+
+    def explore(self, box):
+        "Move each slider by key, and then to its end by touch or by mouse: the first image must change each time."
+        for slider in box.locator('input').all():
+            for move in (self.press_key, self.touch_end):
+                before = box.locator('.explorable-image').first.evaluate(PLACE)
+                move(slider)
+                if box.locator('.explorable-image').first.evaluate(PLACE) == before:
+                    self.wrong(f'the slider {slider.get_attribute("aria-label")} moves nothing')
+
+    def press_key(self, slider): slider.press('ArrowRight')
+
+    def touch_end(self, slider):
+        size = slider.bounding_box()
+        at = dict(position=dict(x=size['width'] - 4, y=size['height']/2))
+        slider.tap(**at) if self.page.evaluate("'ontouchstart' in window") else slider.click(**at)
 
 
 def search(visitor):
@@ -142,7 +161,7 @@ def search(visitor):
     return visitor.page.locator('#search-results li').count()
 
 
-def looked_at(folder, names, shots):
+def looked_at(folder, names, shots, is_dark=False):
     "Open pages in a browser at both widths; return the errors, or None if there is no browser."
     chromium = shutil.which('chromium') or shutil.which('chromium-browser')
     try: from playwright.sync_api import sync_playwright
@@ -152,7 +171,9 @@ def looked_at(folder, names, shots):
     with served(folder) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM)
         for size, width in WIDTHS.items():
-            visitor = Visitor(browser.new_page(viewport=dict(width=width, height=900)), address)
+            page = browser.new_page(viewport=dict(width=width, height=900), has_touch=size == 'phone',
+                                    color_scheme='dark' if is_dark else 'light')
+            visitor = Visitor(page, address)
             for name in names:
                 visitor.open(name, width, shots and shots/f'{name.replace("/", "-")}-{size}.png')
             errors += visitor.errors
@@ -167,6 +188,7 @@ def main():
     parser.add_argument('folder', type=Path, help='what tools/site.py wrote')
     parser.add_argument('--screenshots', type=Path, help='folder for PNG files of whole pages')
     parser.add_argument('--pages', nargs='+', help="names without .html, such as 06_prior; otherwise all")
+    parser.add_argument('--dark', action='store_true', help='in dark colours')
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     if found := list(flaws(folder)): sys.exit('\n'.join(found))
@@ -174,7 +196,7 @@ def main():
     print(f'{len(names)} pages: every link, place, picture and script is there, nothing comes from elsewhere')
     if arguments.pages: names = [f'{name}.html' for name in arguments.pages]
     if arguments.screenshots: arguments.screenshots.mkdir(parents=True, exist_ok=True)
-    errors = looked_at(folder, names, arguments.screenshots)
+    errors = looked_at(folder, names, arguments.screenshots, arguments.dark)
     if errors is None: return print('site test: no browser, since there is no Chromium or no playwright')
     if errors: sys.exit('\n'.join(errors))
 
