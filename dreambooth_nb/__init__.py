@@ -2,7 +2,9 @@
 
 Importing the package loads nothing else: each name below brings in its module, and torch, when it is first used.
 """
+import sys
 from importlib import import_module
+from types import ModuleType
 
 _MODULES = {  # public name -> the module that defines it
     'Subject': 'subject', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'render': 'drawing',
@@ -28,5 +30,12 @@ def __getattr__(name):
     else: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     globals()[name] = value  # next time Python finds it without asking
     return value
+
+class _Package(ModuleType):
+    "A package whose functions keep their names when a module of the same name (`describe`, `studio`) is imported."
+    def __setattr__(self, name, value):
+        if name not in _MODULES or not isinstance(value, ModuleType): super().__setattr__(name, value)
+
+sys.modules[__name__].__class__ = _Package
 
 def __dir__(): return sorted({*globals(), *__all__})
