@@ -79,7 +79,8 @@ def copy_notebooks(notebooks, names, to):
     for path, notebook in notebooks.items():
         number, head = title(path, notebook)
         shown(notebook, names)
-        if number != 'index': notebook.cells[0].source = notebook.cells[0].source.replace(head, f'{number} {head}', 1)
+        first = notebook.cells[0]
+        if path.stem != 'index': first.source = first.source.replace(head, f'{number} {head}', 1)
         explorables.add_explorables(path.name, notebook)
         (to/path.name).write_text(json.dumps(nb2dict(notebook)), encoding='utf-8')
     for folder in ('images', 'logs'):

@@ -205,4 +205,4 @@ def index(pages, public):
     for name in pages:
         claim = (importlib.import_module(f'{PACKAGE}.{name}').__doc__ or '').strip()
         lines.append(f'| [{name}](#{target(name)}) | {prose(claim)} |')
-    return '\n'.join([*lines, '', '```{toctree}', ':hidden:', *pages, '```', ''])
+    return '\n'.join([*lines, '', '```{toctree}', ':hidden:', *(f'{name} <{name}>' for name in pages), '```', ''])

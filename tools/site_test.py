@@ -39,7 +39,7 @@ class Page(HTMLParser):
         self.anchors |= {given[key] for key in ('id', 'name') if given.get(key)}
         if tag == 'a' and given.get('href'): self.links.append(given['href'])
         if tag in LOADED and given.get(LOADED[tag]): self.loads.append(given[LOADED[tag]])
-        if tag == 'img' and not given.get('alt'): self.unnamed.append(given.get('src'))
+        if tag == 'img' and 'alt' not in given: self.unnamed.append(given.get('src'))
         if tag == 'pre': self.is_code = not self.code.append('')
 
     def handle_endtag(self, tag):
@@ -191,7 +191,7 @@ def main():
     parser.add_argument('--dark', action='store_true', help='in dark colours')
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
-    if found := list(flaws(folder)): sys.exit('\n'.join(found))
+    if found := list(dict.fromkeys(flaws(folder))): sys.exit('\n'.join(found))
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob('*.html') if '_static' not in path.parts)
     print(f'{len(names)} pages: every link, place, picture and script is there, nothing comes from elsewhere')
     if arguments.pages: names = [f'{name}.html' for name in arguments.pages]
