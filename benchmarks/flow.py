@@ -2,7 +2,7 @@
 
     python benchmarks/flow.py sampling      # 200 fresh captions for each sampler and number of steps
     python benchmarks/flow.py rates         # which learning rate suits each model: 160 steps with class images
-    python benchmarks/flow.py training      # the teal dog, three seeds, with and without class images
+    python benchmarks/flow.py training      # the teal dog, with and without class images; --seeds 0 1 2 for more
     python benchmarks/flow.py pictures      # nbs/images/flow_sampling.png and flow_training.png
 
 'toyland' is a UNet that denoises by a noise schedule, 'toyland-flow' a transformer trained by flow matching. Written is
@@ -42,8 +42,9 @@ COLUMNS = 'what', 'model', 'way', 'steps', 'seed', 'measure', 'value'
 SAMPLERS = {    # of a model: the samplers, and numbers of steps; n + 1 of the last one are n equal ones and an empty
     'toyland': (('dpmsolver++', 'ddim'), (1, 2, 4, 8, 20)),
     'toyland-flow': (('flow_match_euler',), (1, 2, 3, 4, 5, 8, 9, 20, 21))}
-RATES = {'toyland': (1e-4, 2e-4, 4e-4, 8e-4), 'toyland-flow': (1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3)}
-LOOKS = 0, 10, 20, 40, 80, 160, 320
+RATES = dict.fromkeys(SAMPLERS, (1e-4, 2e-4, 4e-4, 8e-4))
+LOOKS = 0, 20, 40, 80, 160, 320
+IMAGES = 16     # of the subject, and of its class
 PROMPTS = 'a photo of sks dog', 'a photo of a dog'
 HOW = dict(num_inference_steps=20, guidance_scale=GUIDANCE_SCALE)
 PICTURED = [f'a photo of a {seen}' for seen in ('red dog on the beach', 'yellow duck at night', 'blue car in the snow')]
@@ -111,15 +112,15 @@ class Look(Watch):
 
     def images_of(self, module):
         judge, _, real = tools()
-        images = generate_now(module, PROMPTS, 24, **HOW)
+        images = generate_now(module, PROMPTS, IMAGES, **HOW)
         alike = subject_fidelity(judge, images, real)
-        self.found[module.step] = dict(likeness=alike[:24].mean().item(), pres=alike[24:].mean().item())
-        self.shown.append([images[0], images[24]])
-        return [images[0], images[24]]
+        self.found[module.step] = dict(likeness=alike[:IMAGES].mean().item(), pres=alike[IMAGES:].mean().item())
+        self.shown.append([images[0], images[IMAGES]])
+        return [images[0], images[IMAGES]]
 
 @cache
 def class_images_of(model, folder):
-    return class_images(base_of(model, folder), PROMPTS[1], 24, progress=False, **HOW)
+    return class_images(base_of(model, folder), PROMPTS[1], 50, progress=False, **HOW)
 
 def learn(model, folder, rate, prior, seed, looks):
     "Train, and return what was seen."
@@ -133,7 +134,7 @@ def rates(folders):
     for model, tried in RATES.items():
         for rate in tried:
             if is_done('rates', model, f'{rate:g}'): continue
-            look = learn(model, folders.get(model), rate, True, 0, (40, 80, 160))
+            look = learn(model, folders.get(model), rate, True, 0, (160,))
             for step, found in look.found.items(): write('rates', model, f'{rate:g}', step, 0, **found)
 
 def chosen(model)->float:
@@ -143,9 +144,9 @@ def chosen(model)->float:
     if not tried: raise SystemExit(f'{model}: run `python benchmarks/flow.py rates` first')
     return float(max({way for way, _ in tried}, key=lambda way: tried[way, 'likeness'] - tried[way, 'pres']))
 
-def training(folders, scratch):
+def training(folders, scratch, seeds):
     rate_of = {model: chosen(model) for model in RATES}
-    for seed in range(3):
+    for seed in seeds:
         for model, rate in rate_of.items():
             for way in ('without prior', 'with prior'):
                 if is_done('training', model, way, LOOKS[-1], seed): continue
@@ -179,9 +180,10 @@ def main():
     parser.add_argument('what', choices=['sampling', 'rates', 'training', 'pictures'])
     parser.add_argument('--scratch', type=Path, default=Path('.'), help='where training keeps its strips of images')
     parser.add_argument('--folder', help='of a model that stands in for toyland-flow')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='of training (%(default)s)')
     args = parser.parse_args()
     folders = {'toyland-flow': args.folder} if args.folder else {}
-    if args.what == 'training': return training(folders, args.scratch)
+    if args.what == 'training': return training(folders, args.scratch, args.seeds)
     dict(sampling=sampling, rates=rates, pictures=pictures)[args.what](folders)
 
 
