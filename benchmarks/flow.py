@@ -3,7 +3,8 @@
     python benchmarks/flow.py sampling      # 200 fresh captions for each sampler and number of steps
     python benchmarks/flow.py rates         # which learning rate suits each model: 160 steps with class images
     python benchmarks/flow.py training      # the teal dog, with and without class images; --seeds 0 1 2 for more
-    python benchmarks/flow.py pictures      # nbs/images/flow_sampling.png and flow_training.png
+    python benchmarks/flow.py pictures      # nbs/images/flow_sampling.png
+    python benchmarks/flow.py sheet         # nbs/images/flow_training.png, of what training left in --scratch
 
 'toyland' is a UNet that denoises by a noise schedule, 'toyland-flow' a transformer trained by flow matching. Written is
 nbs/logs/flow.csv, a row for each measured value; what stands there is not measured again.
@@ -13,7 +14,7 @@ right; `distance` is how many grey levels (of 255) an image is from the one that
 the same noise. DDIM takes its steps from the noisiest level on (`timestep_spacing='trailing'`): as the model's own
 configuration would have it ('linspace'), its only step would begin at level 0.
 
-Likeness (of the subject) and PRES (how much 'a dog' resembles it) are of 24 images each, with 20 sampling steps. The
+Likeness (of the subject) and PRES (how much 'a dog' resembles it) are of 16 images each, with 20 sampling steps. The
 guidance scale is 4 everywhere.
 """
 import argparse
@@ -21,6 +22,8 @@ import csv
 import random
 from functools import cache
 from pathlib import Path
+
+from PIL import Image
 
 from dreambooth_nb.callbacks import generate_now
 from dreambooth_nb.core import image_grid, to_tensor
@@ -160,6 +163,19 @@ def training(folders, scratch, seeds):
 
 # ---- pictures
 
+def training_sheet(scratch):
+    "Put the strips of the trainings together: each model, way and prompt is a row."
+    labels, shown = [], []
+    for model in SAMPLERS:
+        for way in ('without prior', 'with prior'):
+            for name, prompt in zip(('subject', 'class'), PROMPTS):
+                strip = Image.open(scratch/f'{model}-{way}-{name}.png').convert('RGB')
+                corners = [(4 + 68*x, 4) for x in range(len(LOOKS))]
+                shown += [strip.crop((x, y, x + 64, y + 64)) for x, y in corners]
+                labels.append(f"{model}, {way}: '{prompt.removeprefix('a photo of ')}'")
+    sheet = image_grid(shown, len(LOOKS), labels, 1, [f'{n}' for n in LOOKS], text_size=12)
+    sheet.quantize(128, kmeans=4).save(NBS/'images'/'flow_training.png', optimize=True)
+
 def pictures(folders):
     "Draw few steps of each model, side by side."
     labels, shown, counts = [], [], (1, 2, 4, 8, 20)
@@ -177,13 +193,14 @@ def pictures(folders):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', choices=['sampling', 'rates', 'training', 'pictures'])
+    parser.add_argument('what', choices=['sampling', 'rates', 'training', 'pictures', 'sheet'])
     parser.add_argument('--scratch', type=Path, default=Path('.'), help='where training keeps its strips of images')
     parser.add_argument('--folder', help='of a model that stands in for toyland-flow')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='of training (%(default)s)')
     args = parser.parse_args()
     folders = {'toyland-flow': args.folder} if args.folder else {}
     if args.what == 'training': return training(folders, args.scratch, args.seeds)
+    if args.what == 'sheet': return training_sheet(args.scratch)
     dict(sampling=sampling, rates=rates, pictures=pictures)[args.what](folders)
 
 
