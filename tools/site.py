@@ -225,7 +225,7 @@ def main():
         from dreambooth_nb import __version__
         with stopwatch('Sphinx'): warnings = build(source, output, configuration(__version__, repository))
     if warnings.strip(): sys.exit(warnings.replace(str(source), 'nbs'))
-    print(f'{len(list(output.rglob("*.html")))} pages in {output}')
+    print(f'{len([page for page in output.rglob("*.html") if "_static" not in page.parts])} pages in {output}')
 
 
 if __name__ == '__main__': main()

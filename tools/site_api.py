@@ -127,6 +127,11 @@ def prose(text):
                    for part in parts).replace('\n', ' ')
 
 
+def docstring(thing):
+    "Return what a thing says of itself: nothing where only what it replaces has a docstring."
+    return prose(inspect.cleandoc(thing.__doc__ or ''))
+
+
 def errors(thing, module):
     "Write what a function refuses."
     found = refusals(thing, module)
@@ -141,14 +146,15 @@ def directive(kind, head, body, depth=3):
 def function(thing, name, module, kind='function', depth=3):
     "Write a function or a method."
     tree = tree_of(thing)
-    if not isinstance(tree, ast.FunctionDef): return directive(kind, name, [prose(inspect.getdoc(thing)), ''], depth)
-    body = [prose(inspect.getdoc(thing)), '', *entries(parameters(tree, thing)), *errors(thing, module)]
+    said = docstring(thing)
+    if not isinstance(tree, ast.FunctionDef): return directive(kind, name, [said, ''], depth)
+    body = [said, '', *entries(parameters(tree, thing)), *errors(thing, module)]
     return directive(kind, f'{name}({signature(tree, kind == "method")})', body, depth)
 
 
 def own_class(thing, name, module):
     "Write a class: the fields of a dataclass or the arguments of its `__init__`, and its public methods."
-    body = [prose(inspect.getdoc(thing)), ''] if not (thing.__doc__ or '').startswith(f'{name}(') else []
+    body = [docstring(thing), ''] if not (thing.__doc__ or '').startswith(f'{name}(') else []
     init = vars(thing).get('__init__')
     if hasattr(thing, '__dataclass_fields__'): body += fields(thing)
     elif inspect.isfunction(init) and tree_of(init): body += entries(parameters(tree_of(init), init))

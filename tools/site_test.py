@@ -173,6 +173,7 @@ def looked_at(folder, names, shots, is_dark=False):
         for size, width in WIDTHS.items():
             page = browser.new_page(viewport=dict(width=width, height=900), has_touch=size == 'phone',
                                     color_scheme='dark' if is_dark else 'light')
+            page.set_default_timeout(120_000)       # the screenshot of a long page, on a busy machine
             visitor = Visitor(page, address)
             for name in names:
                 visitor.open(name, width, shots and shots/f'{name.replace("/", "-")}-{size}.png')
