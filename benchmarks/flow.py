@@ -1,6 +1,7 @@
 """The two embedded models side by side: sampling in few steps, and one subject learned by both.
 
     python benchmarks/flow.py sampling      # 200 fresh captions for each sampler and number of steps
+    python benchmarks/flow.py noise         # whether both models make the same image of the same noise, 100 captions
     python benchmarks/flow.py rates         # which learning rate suits each model: 160 steps with class images
     python benchmarks/flow.py training      # the teal dog, with and without class images; --seeds 0 1 2 for more
     python benchmarks/flow.py pictures      # nbs/images/flow_sampling.png
@@ -105,6 +106,18 @@ def sampling(folders):
                 write('sampling', model, sampler, steps, 0, **found)
 
 
+def noise(folders):
+    "Compare the two models' images of the same noise, and of other noise, of the same captions."
+    if is_done('noise'): return
+    rng = random.Random('same noise')
+    captions = [caption(sample_scene(rng, CLASSES[i % len(CLASSES)])) for i in range(100)]
+    how = dict(guidance_scale=GUIDANCE_SCALE, num_inference_steps=25, precision='auto', progress=False)
+    first, same, other = (to_tensor(generate(base_of(model, folders.get(model)), captions, seed=seed, **how))
+                          for model, seed in (('toyland', 0), ('toyland-flow', 0), ('toyland-flow', 1000)))
+    apart = [(first - images).abs().mean().item()*127.5 for images in (same, other)]
+    write('noise', 'both', '25 steps', 25, 0, same=apart[0], other=apart[1])
+
+
 # ---- training
 
 class Look(Watch):
@@ -193,7 +206,7 @@ def pictures(folders):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', choices=['sampling', 'rates', 'training', 'pictures', 'sheet'])
+    parser.add_argument('what', choices=['sampling', 'noise', 'rates', 'training', 'pictures', 'sheet'])
     parser.add_argument('--scratch', type=Path, default=Path('.'), help='where training keeps its strips of images')
     parser.add_argument('--folder', help='of a model that stands in for toyland-flow')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='of training (%(default)s)')
@@ -201,7 +214,7 @@ def main():
     folders = {'toyland-flow': args.folder} if args.folder else {}
     if args.what == 'training': return training(folders, args.scratch, args.seeds)
     if args.what == 'sheet': return training_sheet(args.scratch)
-    dict(sampling=sampling, rates=rates, pictures=pictures)[args.what](folders)
+    dict(sampling=sampling, noise=noise, rates=rates, pictures=pictures)[args.what](folders)
 
 
 if __name__ == '__main__': main()
