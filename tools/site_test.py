@@ -178,9 +178,10 @@ def looked_at(folder, names, shots, is_dark=False):
             for name in names:
                 visitor.open(name, width, shots and shots/f'{name.replace("/", "-")}-{size}.png')
             errors += visitor.errors
+            print(f'{len(names)} pages at {width} pixels: {len(visitor.errors)} errors', flush=True)
         if not (found := search(visitor)): errors.append("search: nothing found for 'prior'")
         browser.close()
-        print(f"{len(names)} pages at {' and '.join(map(str, WIDTHS.values()))} pixels; {found} results for 'prior'")
+        print(f"search: {found} results for 'prior'")
     return errors
 
 
