@@ -46,6 +46,7 @@ COLUMNS = 'what', 'model', 'way', 'steps', 'seed', 'measure', 'value'
 SAMPLERS = {    # of a model: the samplers, and numbers of steps; n + 1 of the last one are n equal ones and an empty
     'toyland': (('dpmsolver++', 'ddim'), (1, 2, 4, 8, 20)),
     'toyland-flow': (('flow_match_euler',), (1, 2, 3, 4, 5, 8, 9, 20, 21))}
+SHIFTED = 3, 5, 9, 21      # steps of Euler with shift=2, which puts them where DDIM's are: more of them in much noise
 RATES = dict.fromkeys(SAMPLERS, (1e-4, 2e-4, 4e-4, 8e-4))
 LOOKS = 0, 20, 40, 80, 160, 320
 IMAGES = 16     # of the subject, and of its class
@@ -79,7 +80,9 @@ def is_done(*key): return any(tuple(row.values())[:len(key)] == tuple(map(str, k
 # ---- sampling
 
 def with_sampler(base, name):
-    "Exchange the sampler; DDIM begins at the noisiest level."
+    "Exchange the sampler; DDIM begins at the noisiest level, and 'shift 2' is Euler with that shift."
+    own = base.scheduler
+    if name == 'shift 2': return with_parts(base, scheduler=type(own).from_config(own.config, shift=2.))
     scheduler = make_scheduler(base, name)
     if name == 'ddim': scheduler = type(scheduler).from_config(scheduler.config, timestep_spacing='trailing')
     return with_parts(base, scheduler=scheduler)
@@ -91,31 +94,31 @@ def drawn(pipeline, scenes, steps):
 def sampling(folders):
     rng = random.Random('few steps')
     scenes = [sample_scene(rng, CLASSES[i % len(CLASSES)]) for i in range(200)]
-    for model, (samplers, counts) in SAMPLERS.items():
-        for sampler in samplers:
-            missing = [n for n in counts if not is_done('sampling', model, sampler, n)]
-            if not missing: continue
-            pipeline = with_sampler(base_of(model, folders.get(model)), sampler)
-            goal = to_tensor(drawn(pipeline, scenes, 50))
-            for steps in missing:
-                images = drawn(pipeline, scenes, steps)
-                found = reading_accuracy(tools()[0], images, scenes)
-                read = tools()[0].read(images)
-                found['everything'] = sum(seen == truth(scene) for seen, scene in zip(read, scenes))/len(scenes)
-                found['distance'] = (to_tensor(images) - goal).abs().mean().item()*127.5
-                write('sampling', model, sampler, steps, 0, **found)
-
+    runs = [(model, sampler, counts) for model, (samplers, counts) in SAMPLERS.items() for sampler in samplers]
+    for model, sampler, counts in [*runs, ('toyland-flow', 'shift 2', SHIFTED)]:
+        missing = [n for n in counts if not is_done('sampling', model, sampler, n)]
+        if not missing: continue
+        pipeline = with_sampler(base_of(model, folders.get(model)), sampler)
+        goal = to_tensor(drawn(pipeline, scenes, 50))
+        for steps in missing:
+            images = drawn(pipeline, scenes, steps)
+            found = reading_accuracy(tools()[0], images, scenes)
+            read = tools()[0].read(images)
+            found['everything'] = sum(seen == truth(scene) for seen, scene in zip(read, scenes))/len(scenes)
+            found['distance'] = (to_tensor(images) - goal).abs().mean().item()*127.5
+            write('sampling', model, sampler, steps, 0, **found)
 
 def noise(folders):
     "Compare the two models' images of the same noise, and of other noise, of the same captions."
-    if is_done('noise'): return
     rng = random.Random('same noise')
     captions = [caption(sample_scene(rng, CLASSES[i % len(CLASSES)])) for i in range(100)]
-    how = dict(guidance_scale=GUIDANCE_SCALE, num_inference_steps=25, precision='auto', progress=False)
-    first, same, other = (to_tensor(generate(base_of(model, folders.get(model)), captions, seed=seed, **how))
-                          for model, seed in (('toyland', 0), ('toyland-flow', 0), ('toyland-flow', 1000)))
-    apart = [(first - images).abs().mean().item()*127.5 for images in (same, other)]
-    write('noise', 'both', '25 steps', 25, 0, same=apart[0], other=apart[1])
+    for scale in (1., GUIDANCE_SCALE):      # at 1 there is no guidance
+        if is_done('noise', 'both', f'scale {scale:g}'): continue
+        how = dict(guidance_scale=scale, num_inference_steps=25, precision='auto', progress=False)
+        first, same, other = (to_tensor(generate(base_of(model, folders.get(model)), captions, seed=seed, **how))
+                              for model, seed in (('toyland', 0), ('toyland-flow', 0), ('toyland-flow', 1000)))
+        apart = [(first - images).abs().mean().item()*127.5 for images in (same, other)]
+        write('noise', 'both', f'scale {scale:g}', 25, 0, same=apart[0], other=apart[1])
 
 
 # ---- training
