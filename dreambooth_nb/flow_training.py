@@ -7,6 +7,7 @@ __all__ = ['new_flow_pipeline', 'train_flow']
 
 # %% ../nbs/17e_flow_training.ipynb #ec08225a
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -56,6 +57,8 @@ def new_flow_pipeline(
     tokenizers, channels = (new_tokenizer(), new_tokenizer()), vae.config.latent_channels
     encoders = [new_text_encoder(words, width, width//16, CLIPTextModelWithProjection)
                 for words, width in zip(tokenizers, text_widths)]
+    vae = deepcopy(vae)
+    vae.register_to_config(shift_factor=0.)     # a Stable Diffusion 3 has one
     transformer = new_transformer(text_width=sum(text_widths), latent_channels=channels,
         sample_size=vae.config.sample_size//2**(len(vae.config.block_out_channels) - 1), **shape)
     pipeline = StableDiffusion3Pipeline(

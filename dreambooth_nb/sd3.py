@@ -147,6 +147,8 @@ def _misfits(pipeline):
             model.in_channels == vae.latent_channels == model.out_channels,
         f'vae/config.json says scaling_factor={scale!r}':
             isinstance(scale, (int, float)) and scale > 0,
+        f'vae/config.json says shift_factor={vae.shift_factor!r}':
+            isinstance(vae.shift_factor, (int, float)),
         f'its sampler is a {type(pipeline.scheduler).__name__}, which is not one of flow matching':
             'beta_schedule' not in pipeline.scheduler.config or bool(pipeline.scheduler.config.get('use_flow_sigmas'))}
     return [text for text, fits in claims.items() if not fits]
