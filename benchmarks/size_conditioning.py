@@ -238,7 +238,7 @@ def main():
     parser.add_argument('--num_prompts', type=int, default=48, help='images per question')
     parser.add_argument('--quick', action='store_true', help='a few images and steps')
     args = parser.parse_args()
-    if args.quick: vars(args).update(num_images=48, decoder_steps=2, steps=2, num_prompts=10)
+    if args.quick: vars(args).update(num_images=48, decoder_steps=2, steps=2, num_prompts=16)
     torch.set_num_threads(1)
     data, pipeline = prepared(args)
     (folder := args.scratch/f'told-{args.seed}').mkdir(parents=True, exist_ok=True)

@@ -64,12 +64,12 @@ def checkpoint_judge(
     **settings,             # of `dreambooth_nb.evaluation.validator`
 )->Callable|None: # for `run_training`'s `validate`; None: nobody can judge
     "Make the judge of checkpoints: for an embedded model and one bundled subject, whose right answers are known."
-    from dreambooth_nb.evaluation import validator
-    from dreambooth_nb.judge import load_judge
-    from dreambooth_nb.opening import load_pipeline
     from dreambooth_nb.pipeline import embedded_folder
     model = config.pretrained_model_name_or_path
     if not embedded_folder(model) or len(subjects) > 1 or not subjects[0].is_bundled: return None
+    from dreambooth_nb.evaluation import validator
+    from dreambooth_nb.judge import load_judge
+    from dreambooth_nb.opening import load_pipeline
     settings = dict(num_inference_steps=15) | settings  # as many as `demo`
     return validator(subjects[0], load_judge(), load_pipeline(model), **settings)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING: from dreambooth_nb.subject import Subject
 @dataclass(frozen=True)
 class TrainingConfig:
     "What a training run is. `None` leaves a choice to the model, the machine or another setting."
-    # a pipeline folder, a hub id or a .safetensors file; 'toyland' is the embedded model
+    # a pipeline folder, a hub id or a .safetensors file; 'toyland' and 'toyland-flow' are embedded
     pretrained_model_name_or_path:Text='toyland'
     revision:Text|None=None             # of a model on the hub: a branch, tag or commit
     variant:Text|None=None              # of a model's weight files, such as fp16

@@ -73,7 +73,7 @@ def train_flow(
     data:str|Path,          # folder from `dreambooth_nb.fitting.make_dataset`
     vae:AutoencoderKL,      # trained
     folder:str|Path,        # as `dreambooth_nb.denoiser.train_denoiser`
-    steps:int=10_000,      # of `batch_size` images per process
+    steps:int=10_000,       # of `batch_size` images per process
     batch_size:int=32,      # per process
     learning_rate:float=1e-3,
     seed:int=0,             # of everything
