@@ -192,7 +192,7 @@ def measure(notebook):
     "Measure what a reader meets before the exercises: cells, lines of visible code, words, images; find the first one."
     cells = notebook.cells
     end = next((i for i, cell in enumerate(cells) if '## Exercises' in cell.source), len(cells))
-    cells = [cell for cell in cells[:end] if not has_flag(cell, 'hide')]
+    cells = [cell for cell in cells[:end] if not has_flag(cell, 'hide') and not cell.source.startswith(BADGE)]
     code = [cell for cell in cells if cell.cell_type == 'code' and not has_flag(cell, 'default_exp')]
     lines = [line for cell in code for line in cell.source.split('\n') if line.strip() and not line.startswith('#|')]
     text = ' '.join(cell.source for cell in cells if cell.cell_type == 'markdown')

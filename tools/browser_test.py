@@ -228,6 +228,7 @@ def use_lab(visit, folder):
         train(visit)
         compare(visit)
         look_at_sizes(visit)
+        visit.page.close()  # before its server ends, of which the page would complain
 
 def use_voila(visit, folder):
     with voila(folder) as address:
@@ -243,6 +244,7 @@ def use_voila(visit, folder):
         visit.upload(photo)
         visit.see('mine.png')
         visit.shoot('uploaded')
+        visit.page.close()
 
 def prepare(folder, is_dark):
     "Write what a server needs: the notebook, the theme, no news from elsewhere."
@@ -265,7 +267,6 @@ def visited(browser, name, use, arguments):
         except Exception:
             visit.shoot('failed')
             raise
-    visit.page.close()
     return len(visit.done), [e for e in visit.errors if not any(word in e for word in HARMLESS)]
 
 def main():
