@@ -222,7 +222,8 @@ def _prompt_flaws(instance_prompt, class_prompts, identifier):
 def _reading(background, captions):
     "Return how a folder is read, where that is not as usual, in a config's words."
     colour = background if isinstance(background, str) else '#' + bytes(background).hex()
-    return (dict(background=colour) if colour != 'white' else {}) | (dict(captions=False) if captions is False else {})
+    given = dict(background=None if colour == 'white' else colour, captions=captions)
+    return {name: value for name, value in given.items() if value is not None}
 
 # %% ../nbs/05c_subject_class.ipynb #dae89ff3
 class Subject:
@@ -243,7 +244,7 @@ class Subject:
         self._set_photos(instance_data, background)
         self.name = name or (self.folder.resolve().name if self.folder else self.class_noun or 'subject')
         self._set_captions(captions)
-        self._reading = _reading(background, captions)
+        self._reading = _reading(background, self._unwritten(captions))
 
     def _set_words(self, *given):
         words = subject_words(*given)
@@ -269,6 +270,12 @@ class Subject:
         if warning: warnings.warn(bounded_message(warning), stacklevel=3)
         self.captions = [text or self.instance_prompt for text in found]
         self._sources = [source if text else 'instance_prompt' for text, source in zip(found, sources)]
+
+    def _unwritten(self, captions): # what is to be said of them where the photos are read again
+        if captions is None or captions is False: return captions
+        if self.folder is None: return None     # such images are written to files, and their captions beside them
+        found = zip(self.photos, self._sources, self.captions)
+        return {photo.name: caption for photo, source, caption in found if source != 'instance_prompt'} or False
 
     @property
     def class_prompt(self)->str: return self.class_prompts[0]
@@ -398,7 +405,7 @@ def toyland(cls:Subject,
 @patch
 def settings(self:Subject,
     images_dir:str|Path='instance_images', # where images that are not files will be, in a folder of the subject's name
-)->dict[str, str|bool|list[str]]: # by the names that `dreambooth_nb.config.TrainingConfig` has for them
+)->dict[str, str|bool|list|dict]: # by the names that `dreambooth_nb.config.TrainingConfig` has for them
     "Describe the subject as an entry of a config."
     words = dict(instance_prompt=self.instance_prompt, class_prompt=self.class_prompts)
     if self.class_noun:
