@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from .checkpointing import load_checkpoint, save_checkpoint
+from .config import validation_prompts
 from .core import image_grid
 from .diffusion import per_sample_loss
 from .errors import InputError
@@ -322,7 +323,7 @@ def generate_now(
 def _generate(self:Validation, trainer, module, step):
     "Generate images, and show them where the run is looked at."
     c = module.config
-    prompts = [c.validation_prompt] if c.validation_prompt else module.data.table.prompts[:4]
+    prompts = validation_prompts(c) or module.data.table.prompts[:4]
     images = generate_now(module, prompts, c.num_validation_images)
     grid = image_grid(images, c.num_validation_images, prompts)
     if self.folder and trainer.is_global_zero:

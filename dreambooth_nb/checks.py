@@ -35,6 +35,9 @@ def _entry_problem(entry, with_prior):
 
 def _misplaced(config):
     "Yield what is given for one subject although there are several."
+    several = config.subjects or (config.subject if isinstance(config.subject, list) else [])
+    if several and config.plan is not None:
+        yield f'plan: has the words for one subject, and there are {len(several)}; write their words under subjects'
     top = top_subject(config)
     if config.subjects is not None:
         for name, value in [*top.items()][:1]:
@@ -183,6 +186,12 @@ def _idle_settings(config):
             yield f'{name}={getattr(config, name)}: the run ends before, after {steps} steps'
 
 # %% ../nbs/08d_checks.ipynb #23bdc561
+def _check_plan(plan):
+    "Refuse a plan that makes the training wrong; warn of what makes it worse."
+    from dreambooth_nb.plan import Plan     # here, since it loads torch
+    try: Plan.from_mapping(plan).check()
+    except InputError as e: raise InputError(f'plan: {e}') from None
+
 _PROBLEMS = (_subject_problems, _prior_problems, _text_encoder_problems, _value_problems, _device_problems,
              _memory_problems, _fsdp_problems, _missing_packages)
 
@@ -192,6 +201,7 @@ def check_config(
     "Refuse contradictions; warn of settings without effect; make sure that the output folder can be written."
     for problems in _PROBLEMS:
         for problem in problems(config): raise InputError(problem)
+    if config.plan is not None: _check_plan(config.plan)
     for line in _idle_settings(config): warnings.warn(bounded_message(line), stacklevel=2)
     if config.output_dir is not None:
         from dreambooth_nb.files import writable_folder

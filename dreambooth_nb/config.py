@@ -6,22 +6,23 @@
 __all__ = ['SECTIONS', 'SUBJECT_SETTINGS', 'WITHOUT_EFFECT', 'REFUSED', 'BUNDLED_IDENTIFIERS', 'TrainingConfig', 'top_subject',
            'changed_settings', 'make_config', 'meanings', 'config_text', 'save_config', 'load_config', 'what_trains',
            'objective_settings', 'trains_text_encoder', 'lightning_precision', 'uses_8bit', 'memory_limit',
-           'validation_every', 'num_processes', 'training_steps', 'subject_settings', 'given_words', 'subject_phrase',
-           'instance_prompts', 'make_subjects']
+           'validation_every', 'validation_prompts', 'num_processes', 'training_steps', 'subject_settings',
+           'given_words', 'subject_phrase', 'instance_prompts', 'make_subjects']
 
 # %% ../nbs/08a_config.ipynb #2b77b3ae
 import math
 import re
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import InputError
-from .values import Count, Devices, Entries, Index, NonNegative, Number, Positive, Share, Switch, Text
-from .values import Texts, nearest, read_value
-from .yaml_text import read_yaml_file, write_yaml
+from .values import Count, Devices, Entries, File, Index, NonNegative, Number, Positive, Share, Switch
+from .values import Table, Text, Texts, nearest, read_value
+from .yaml_text import read_yaml_file, write_yaml, write_yaml_block
 
 if TYPE_CHECKING: from dreambooth_nb.subject import Subject
 
@@ -48,8 +49,13 @@ class TrainingConfig:
     # from are used where they fit, and stay where they are
     class_data_dir:Text|None=None
     background:Text='white'             # what shows through where a photo is transparent
-    # use captions next to the photos (.txt, .caption, metadata.jsonl or .csv); diffusers does not
-    captions:Switch=True
+    # use captions next to the photos (.txt, .caption, metadata.jsonl or .csv); diffusers does not;
+    # in a file also the captions themselves, by the names of the photos
+    captions:Switch|Table=True
+    # a file with what is written for the subject: class noun, identifier, captions, class prompts, and evaluation
+    # prompts, of which images are generated every validation_steps; without captions in it, all photos are learned
+    # with the instance prompt; what is given besides takes precedence; config.yaml keeps what the file says
+    plan:File|Table|None=None
     # several subjects: a list of the settings of this section, one entry each; easiest in a file
     subjects:Entries|None=None
 
@@ -210,17 +216,35 @@ def _read_subject(entry, place):
         raise InputError(f"{place}subject={read['subject']!r}: one entry is one subject; give each an entry of its own")
     return {name: value for name, value in read.items() if value is not None}
 
+def _read_plan(given):
+    "Read a plan, given as a file or as what was in one; return what it says."
+    from dreambooth_nb.plan import Plan     # here, since it loads torch
+    plan = Plan.load(given) if isinstance(given, str) else Plan.from_mapping(given)
+    return {name: value for name, value in asdict(plan).items() if value or isinstance(value, str) and name != 'notes'}
+
+def _check_words(plan, given):
+    "Refuse words that are not those of the plan."
+    for name in ('class_noun', 'identifier'):
+        value, planned = given.get(name), plan.get(name)
+        if value not in (None, planned):
+            raise InputError(f'{name}={value!r}: the plan has {name}={planned!r}; '
+                             f'correct one of them, or leave out {name}')
+
 def _read_fields(config):
     "Check and convert all fields in place."
     def put(name, value): object.__setattr__(config, name, value)
     for f in fields(config):
         value = getattr(config, f.name)
         if type(value) is not type(f.default) or value != f.default: put(f.name, _read_setting(f.name, value))
-    if config.subjects is None: return
-    put('subjects', [_read_subject(entry, f'subjects[{i}].') for i, entry in enumerate(config.subjects)])
-    if len(config.subjects) == 1 and not top_subject(config):
-        for name, value in config.subjects[0].items(): put(name, value)
-        put('subjects', None)
+    if config.subjects is not None:
+        put('subjects', [_read_subject(entry, f'subjects[{i}].') for i, entry in enumerate(config.subjects)])
+        if len(config.subjects) == 1 and not top_subject(config):
+            for name, value in config.subjects[0].items(): put(name, value)
+            put('subjects', None)
+    if config.plan is None: return
+    put('plan', _read_plan(config.plan))
+    _check_words(config.plan, top_subject(config))
+    put('identifier', config.plan['identifier'])
 
 # %% ../nbs/08a_config.ipynb #80a6f144
 WITHOUT_EFFECT = {  # diffusers' flags that change nothing here -> why
@@ -295,7 +319,10 @@ def make_config(
     given = {name: value for name, value in settings.items() if name not in WITHOUT_EFFECT}
     older = changed_settings(config or TrainingConfig())
     replaced = {other for name, value in given.items() if value is not None for other in _REPLACES.get(name, ())}
-    return TrainingConfig(**{name: value for name, value in older.items() if name not in replaced} | given)
+    if 'plan' in given and 'plan' in older: replaced.add('identifier')  # which that plan gave
+    made = TrainingConfig(**{name: value for name, value in older.items() if name not in replaced} | given)
+    if made.plan is not None: _check_words(made.plan, given)    # a default contradicts too if somebody gives it
+    return made
 
 # %% ../nbs/08a_config.ipynb #003f16eb
 @cache
@@ -319,6 +346,8 @@ def config_text(
         value = getattr(config, name)
         if name == 'subjects' and value:
             lines += [f'{name}:  # {meaning}', *(f'  - {write_yaml(entry)}' for entry in value)]
+        elif name == 'plan' and value:
+            lines += [f'{name}:  # {meaning}', indent(write_yaml_block(value), '  ').rstrip('\n')]
         else: lines.append(f"{name}: {write_yaml(value)}  # {meaning.replace('None: ', 'null: ')}")
     return '\n'.join(lines) + '\n'
 
@@ -395,6 +424,13 @@ def validation_every(
     "Return how often images are generated during training."
     return config.validation_steps or (100 if config.validation_prompt else None)
 
+def validation_prompts(
+    config:TrainingConfig, # any
+)->list[str]: # empty: the subjects' own prompts
+    "List the prompts of which images are generated during training."
+    if config.validation_prompt: return [config.validation_prompt]
+    return (config.plan or {}).get('evaluation_prompts', [])
+
 # %% ../nbs/08a_config.ipynb #b98656cf
 def num_processes(
     config:TrainingConfig, # any
@@ -417,13 +453,20 @@ def training_steps(
 # %% ../nbs/08a_config.ipynb #1ee865d5
 BUNDLED_IDENTIFIERS = ('sks', 'ohwx', 'zwx', 'hta', 'ktn', 'wug', 'vkz', 'qwf')  # for several bundled subjects
 
+def _planned(plan):
+    "Return what a plan says about its subject, as settings."
+    if plan is None: return {}
+    said = dict(class_noun='class_noun', identifier='identifier', class_prompt='class_prompts')
+    words = {name: plan[entry] for name, entry in said.items() if entry in plan}
+    return words | dict(captions=plan.get('captions', False))
+
 def subject_settings(
     config:TrainingConfig, # any
 )->list[dict[str, Any]]: # one per subject, each with all settings of a subject
     "List the subjects of a config."
     usual = {name: _setting_default(name) for name in SUBJECT_SETTINGS}
     if config.subjects is not None: return [usual | entry for entry in config.subjects]
-    top = usual | top_subject(config)
+    top = usual | _planned(config.plan) | top_subject(config)
     if isinstance(config.subject, list):
         words = [config.identifier, *(word for word in BUNDLED_IDENTIFIERS if word != config.identifier)]
         return [top | dict(subject=name, identifier=word) for name, word in zip(config.subject, words)]
@@ -470,7 +513,7 @@ def _make_subject(settings, resolution):
         bundled = Subject.toyland(settings['subject'], resolution or 64)
         photos = dict(instance_data=bundled.images, name=bundled.name)
     else: photos = dict(instance_data=settings['instance_data_dir'])
-    captions = None if settings['captions'] else False
+    captions = None if settings['captions'] is True else settings['captions']
     try: return Subject(**photos, **given_words(settings), background=settings['background'], captions=captions)
     except ValueError as e: # under the name that this setting has
         raise InputError(str(e).replace('instance_data=', 'instance_data_dir=', 1)) from None
@@ -479,4 +522,8 @@ def make_subjects(
     config:TrainingConfig, # any
 )->list['Subject']: # in the order of the config
     "Open the photos of all subjects."
-    return [_make_subject(settings, config.resolution) for settings in subject_settings(config)]
+    subjects = [_make_subject(settings, config.resolution) for settings in subject_settings(config)]
+    if config.plan is not None and not config.plan.get('captions') and config.captions is True:
+        from dreambooth_nb.plan import warn_of_unused_captions
+        warn_of_unused_captions(subjects[0])
+    return subjects

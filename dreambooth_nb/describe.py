@@ -114,11 +114,19 @@ def _branch_facts(folder):
     if record is None: return {}
     return dict(branched_from=record['checkpoint'], at_step=record['step'], changed=record['changes'] or 'nothing')
 
+def _plan_facts(plan):
+    "Say what a plan says; nothing if there is none."
+    if plan is None: return None
+    counts = ((entry.replace('_', ' '), len(plan.get(entry, ()))) for entry in
+              ('captions', 'class_prompts', 'evaluation_prompts'))
+    return 'from a plan: ' + ', '.join(f'{count} {what}' for what, count in counts)
+
 def _run_facts(folder, config, checkpoints, best):
     "Collect what a run trains, and how far it is."
     last = last_row(folder/'metrics.csv')
     return dict(
         subject=', '.join(subject_phrase(s) for s in subject_settings(config)),
+        words=_plan_facts(config.plan),
         made_from=model_name(config.pretrained_model_name_or_path),
         **_branch_facts(folder),
         trained=config.trainable,

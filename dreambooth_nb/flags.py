@@ -30,7 +30,7 @@ def _number_of_values(setting):
 def _add_flag(group, setting, meaning):
     "Declare the flag of one setting."
     kinds = kinds_of(setting.type)
-    shown = '|'.join(dict.fromkeys(rule_of(kind).shown for kind in kinds))
+    shown = '|'.join(dict.fromkeys(rule.shown for kind in kinds if (rule := rule_of(kind)).shown))
     meaning = meaning.replace('%', '%%').replace('None: ', 'left out: ') + _stated_default(setting)
     group.add_argument(f'--{setting.name}', default=SUPPRESS, help=meaning, **_number_of_values(setting),
                        metavar='DIR' if setting.name.endswith('_dir') else shown)

@@ -27,7 +27,7 @@ MAY_CHANGE = (
 
 _BY_CONTENT = ('pretrained_model_name_or_path', 'revision', 'variant')  # training compares the weights themselves
 _PHOTOS = ('instance_data_dir', 'background', 'captions', 'class_data_dir') # and the photos, by `Subject.content`
-_IN_OTHER_WORDS = ('train_text_encoder', 'mixed_precision', 'use_8bit_adam',
+_IN_OTHER_WORDS = ('plan', 'train_text_encoder', 'mixed_precision', 'use_8bit_adam',
                    'train_batch_size', 'gradient_accumulation_steps', 'devices', 'num_nodes')
 _STEPS = ('max_train_steps', 'num_train_epochs')
 

@@ -36,7 +36,7 @@ from .cores import AttentionInFloat32, predict_in_parts
 from .data import DreamBoothData, LatentData
 from .engine import check_devices, make_optimizer, make_trainer, quiet_lightning, run_trainer
 from .engine import shard_model, unshard_model
-from .errors import InputError
+from .errors import InputError, one_line
 from .families import denoiser_of, family_of, networks, trainable_parts
 from .files import replacing_file, writable_folder
 from .fit import fit_config, fit_line, training_device
@@ -292,6 +292,9 @@ def train(
     **settings,                             # of `TrainingConfig`
 )->Run: # the fine-tuned pipeline and its history
     "Teach a model one subject, or several (Ruiz et al. 2022, section 3)."
+    if settings.get('plan') is not None:
+        raise InputError(f"plan={one_line(settings['plan'], 80)}: a subject has its words already; "
+                         'make it with Plan.load(FILE).subject(photos), and leave out plan')
     subjects = [subject] if isinstance(subject, Subject) else list(subject)
     pipeline = model if isinstance(model, DiffusionPipeline) else None
     if pipeline is None: settings['pretrained_model_name_or_path'] = str(model)
