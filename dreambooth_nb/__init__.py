@@ -7,7 +7,7 @@ from importlib import import_module
 from types import ModuleType
 
 _MODULES = {  # public name -> the module that defines it
-    'Subject': 'subject', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'render': 'drawing',
+    'Subject': 'subject', 'Plan': 'plan', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'render': 'drawing',
     'load_pipeline': 'opening', 'save_pipeline': 'saving',
     'photo_notes': 'photo_board', 'write_photos': 'photo_board',
     'find_identifiers': 'identifiers', 'class_images': 'prior_images', 'forecast_memory': 'memory',

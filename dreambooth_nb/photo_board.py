@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'difference_hash', 'duplicates', 'crop_box', 'cut_photo', 'photo_crops', 'draw_crops', 'photo_notes', 'board',
-           'write_photos', 'save_caption']
+           'write_photos', 'caption_path', 'save_caption']
 
 # %% ../nbs/05d_photo_board.ipynb #cc4579a5
 import json
@@ -280,6 +280,13 @@ def write_photos(
     for name in {*old} - names: (folder/name).unlink()
     return folder
 
+def caption_path(
+    photo:Path, # an image file
+)->Path: # NAME.txt, or NAME.caption if only that is there
+    "Return the file from which `Subject` reads, or would read, a photo's caption."
+    own, other = (photo.with_suffix(ending) for ending in ('.txt', '.caption'))
+    return other if other.exists() and not own.exists() else own
+
 def save_caption(
     photo_path:str|Path,    # an image file; it stays as it is
     text:str,               # its caption; '' takes it away, and the instance prompt is used
@@ -288,8 +295,7 @@ def save_caption(
     photo = usable_path(photo_path, 'photo_path')
     if not photo.is_file(): raise InputError(f'photo_path={photo}: there is no such file; check the path')
     if not isinstance(text, str): raise InputError(f'text={text!r}: is not a text; give a caption')
-    own, other = (photo.with_suffix(ending) for ending in ('.txt', '.caption'))
-    path, caption = other if other.exists() and not own.exists() else own, ' '.join(text.split())
+    path, caption = caption_path(photo), ' '.join(text.split())
     if not caption: return path.unlink(missing_ok=True)
     with replacing_file(path) as file: file.write_text(caption + '\n', encoding='utf-8')
     return path

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import warnings
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -126,6 +127,15 @@ def _given_captions(captions, names):
         raise InputError(f'captions: is empty for {some_of(empty)}; give a text that contains the identifier')
     return [' '.join(caption.split()) for caption in captions], names, []
 
+def _named_captions(captions, names):
+    "Put captions by the name of the image into the images' order; '' for an image that has none."
+    if strange := [name for name in captions if name not in names]:
+        raise InputError(f'captions: {some_of(strange)} not among the images ({some_of(names)}); correct the names')
+    texts = [captions.get(name, '') for name in names]
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise InputError(f'captions: {wrong[0]!r} is not a text; give one')
+    return [' '.join(text.split()) for text in texts], names, []
+
 def _missing_words(texts, sources, names, identifier):
     "Say which captions lack the identifier, and which images lack a caption."
     lacking = [source for text, source in zip(texts, sources) if text and not mentions(text, identifier)]
@@ -137,7 +147,7 @@ def _missing_words(texts, sources, names, identifier):
     return said
 
 def _find_captions(
-    captions:list[str]|bool|None,   # as `Subject` takes it
+    captions:list[str]|Mapping[str, str]|bool|None, # as `Subject` takes it
     folder:Path|None,               # with the images
     names:list[str],                # of the images
     identifier:str,                 # that each caption should contain
@@ -145,7 +155,8 @@ def _find_captions(
     # what is missing in them, what else is odd
     "Collect the captions and say what is wrong with them."
     if captions is False or (captions is None and folder is None): return [None]*len(names), names, [], []
-    texts, sources, odd = _caption_files(folder, names) if captions is None else _given_captions(captions, names)
+    if captions is None: texts, sources, odd = _caption_files(folder, names)
+    else: texts, sources, odd = (_named_captions if isinstance(captions, Mapping) else _given_captions)(captions, names)
     return texts, sources, _missing_words(texts, sources, names, identifier), odd
 
 def _caption_warning(said):
@@ -224,8 +235,9 @@ class Subject:
         instance_prompt:str|None=None,      # None: 'a photo of {identifier} {class_noun}'
         class_prompt:str|list[str]|None=None, # one or several; None: 'a photo of a {class_noun}'
         background:str|tuple[int, int, int]='white', # behind transparent parts
-        # one per image; None: from files next to them, else the instance prompt; False: the instance prompt for all
-        captions:list[str]|bool|None=None,
+        # one per image, or by the image's name, where others receive the instance prompt;
+        # None: from files next to them, else the instance prompt; False: the instance prompt for all
+        captions:list[str]|Mapping[str, str]|bool|None=None,
     ):
         self._set_words(class_noun, identifier, instance_prompt, class_prompt)
         self._set_photos(instance_data, background)
