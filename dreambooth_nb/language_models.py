@@ -6,7 +6,7 @@
 __all__ = ['AUTHORS', 'Reply', 'parse_reply', 'ReplyError', 'answer_schema', 'read_answer', 'photo_data', 'endpoint_model',
            'transformers_model', 'with_line', 'ask']
 
-# %% ../nbs/05f_language_models.ipynb #4ad8ee61
+# %% ../nbs/05f_language_models.ipynb #da0b014f
 import base64
 import hashlib
 import json
@@ -35,7 +35,7 @@ from .core import default_device, default_dtype
 from .errors import InputError, one_line
 from .pipeline import MODELS, quiet_loading
 
-# %% ../nbs/05f_language_models.ipynb #9cbb204e
+# %% ../nbs/05f_language_models.ipynb #c5bf1d01
 class Reply(NamedTuple):
     "What a model wrote, its parts told apart."
     text:str                    # the answer itself, without the fence around it
@@ -56,7 +56,7 @@ def parse_reply(
     blocks = _FENCED.findall(text)
     return Reply(blocks[0].strip() if len(blocks) == 1 else text, ''.join(thoughts), tuple(calls))
 
-# %% ../nbs/05f_language_models.ipynb #e91eb2ae
+# %% ../nbs/05f_language_models.ipynb #aabf3f91
 class ReplyError(InputError):
     "A reply that cannot be used; asked again, the model may do better."
 
@@ -76,7 +76,7 @@ def answer_schema(
         properties[f.name] = _KINDS[hints[f.name]] | dict(f.metadata) | limits
     return dict(type='object', properties=properties, required=[*properties], additionalProperties=False)
 
-# %% ../nbs/05f_language_models.ipynb #0852fec2
+# %% ../nbs/05f_language_models.ipynb #bfa4231d
 _PYTHON = dict(string=str, integer=int, array=list, object=dict)
 
 def _check_size(value, schema, place):
@@ -123,7 +123,7 @@ def read_answer(
         _check_value(value, known[name], name)
     return answer(**values)
 
-# %% ../nbs/05f_language_models.ipynb #80ce299a
+# %% ../nbs/05f_language_models.ipynb #48a3a10c
 def photo_data(
     image:Image.Image,      # of any size
     most_pixels:int=1024,   # of its longer side
@@ -145,7 +145,7 @@ def _size(count): return f'{count/1e6:.1f} MB' if count >= 1e5 else f'{max(1, ro
 
 def _photos(count): return f"{count} photo{'s'*(count != 1)}"
 
-# %% ../nbs/05f_language_models.ipynb #960c8a9c
+# %% ../nbs/05f_language_models.ipynb #1df2e0aa
 def _is_loopback(host):
     "Check whether a host is this machine."
     try: return host == 'localhost' or ip_address(host).is_loopback
@@ -169,7 +169,7 @@ def _checked_key(key):
     if key.isascii() and key.isprintable() and ' ' not in key: return key
     raise InputError('api_key: has characters that a key cannot have; copy it again')
 
-# %% ../nbs/05f_language_models.ipynb #c2c6287d
+# %% ../nbs/05f_language_models.ipynb #5265c562
 def _lines(
     chunks:Iterator[bytes], # as they arrive
     place:str,              # for messages, such as 'url=http://localhost:8000/v1'
@@ -215,7 +215,7 @@ def _events(
             if text == '[DONE]': return
             yield _event(text, place)
 
-# %% ../nbs/05f_language_models.ipynb #9b4f3125
+# %% ../nbs/05f_language_models.ipynb #f2e702af
 _REFUSALS = ('content_filter', 'refusal')
 
 def _check_end(reason, place, max_new_tokens):
@@ -250,18 +250,18 @@ def _answer(
         _check_end(reason, place, max_new_tokens)
     if reason is None: raise InputError(f'{place}: its answer broke off; try again')
 
-# %% ../nbs/05f_language_models.ipynb #dd3af02b
+# %% ../nbs/05f_language_models.ipynb #0146a19c
 def _status_error(status, said, place, model, api_key):
     "Say what an error of HTTP means, and what to do."
     said = one_line(said.replace(api_key, '***') if api_key else said, 200)
     if status in (401, 403):
         key = 'does not accept the key' if api_key else 'wants a key'
-        return InputError(f'api_key: {place} {key} ({status}); set OPENAI_API_KEY, or give api_key')
+        return InputError(f'api_key: {place} {key} ({status}); set OPENAI_API_KEY')
     if status == 400 and re.search(r'image|vision|multi-?modal', said, re.I):
         return InputError(f'model={model}: cannot read photos, says {place} ({said}); name a model that sees')
     about, remedy = {
         404: (f'model={model}: {place} knows no such model or address', 'check both'),
-        413: (f'most_pixels: {place} says that the photos are too large', 'give fewer pixels, such as 512'),
+        413: (f'most_pixels: {place} says that the photos are too large', 'make endpoint_model with most_pixels=512'),
         429: (f'{place}: too many requests, or no credit is left', 'wait, and try again'),
     }.get(status, (f'{place}: {"failed" if status >= 500 else "refused the request"}', 'try again, or ask another'))
     return InputError(f'{about} ({status}{": " + said if said else ""}); {remedy}')
@@ -296,7 +296,7 @@ def _is_tls(error):
     while error is not None and not isinstance(error, ssl.SSLError): error = error.__cause__ or error.__context__
     return error is not None
 
-# %% ../nbs/05f_language_models.ipynb #cafd13fa
+# %% ../nbs/05f_language_models.ipynb #ab747081
 def _sent_part(part, most_pixels):
     "Write a part of a message as OpenAI's format has it."
     if part['type'] == 'text': return dict(type='text', text=part['text'])
@@ -338,7 +338,7 @@ class _Endpoint:
                   f'asks {where}{unsafe}', flush=True)
         self._announced = (self._announced or set()) | {*hashes}
 
-    def __call__(self, messages, schema=None, *, seed=0, temperature=0., max_new_tokens=2000):
+    def __call__(self, messages, schema=None, *, seed=0, temperature=0., max_new_tokens=4000):
         self.announce(_images(messages))
         body = _request(self.name, messages, schema, self.most_pixels,
                         seed=seed, temperature=temperature, max_tokens=max_new_tokens)
@@ -366,7 +366,7 @@ def endpoint_model(
     "Ask a model behind an OpenAI-compatible address; photos leave this machine only if the address is another's."
     return _Endpoint(url, model, api_key, most_pixels, timeout, most_seconds, most_bytes)
 
-# %% ../nbs/05f_language_models.ipynb #b7169784
+# %% ../nbs/05f_language_models.ipynb #e08d73b8
 def _without_marks(messages, tokenizer):
     "Take special tokens out of the texts: nobody's text may begin a turn, or stand for an image."
     marks = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True)
@@ -392,7 +392,7 @@ def _inputs_without_processor(messages, tokenizer, image_processor):
     inputs.pop('token_type_ids', None)
     return inputs | dict(mm_token_type_ids=(inputs['input_ids'] == tokenizer.image_token_id).long())
 
-# %% ../nbs/05f_language_models.ipynb #5a5757af
+# %% ../nbs/05f_language_models.ipynb #bd030782
 class _Draw:
     "Add Gumbel noise to logits, so that the largest is a sample of their softmax."
     def __init__(self, seed): self.generator = torch.Generator().manual_seed(seed)
@@ -423,7 +423,7 @@ def _matcher(tokenizer, schema):
     if matcher.is_error(): raise ValueError(matcher.get_error())
     return matcher
 
-# %% ../nbs/05f_language_models.ipynb #ad47f3e4
+# %% ../nbs/05f_language_models.ipynb #daa2174e
 def _tokens(model, settings)->Iterator[int]:
     "Generate in a thread; yield each token. Whoever stops reading stops the thread."
     tokens, stop, prompt = queue.Queue(), threading.Event(), []
@@ -458,7 +458,7 @@ def _decoded(tokens, tokenizer, ends, max_new_tokens):
         shown = text
     raise InputError(f'max_new_tokens={max_new_tokens}: the answer was longer and is cut off; give more')
 
-# %% ../nbs/05f_language_models.ipynb #7417d2ec
+# %% ../nbs/05f_language_models.ipynb #3b7e0377
 class _LocalModel:
     "A model of transformers, opened."
     is_remote = False
@@ -518,7 +518,7 @@ class _LocalModel:
             self._grammar_tokenizer = from_tokenizer(self.tokenizer, n_vocab=size, eos_token=self._ends())
         return self._grammar_tokenizer
 
-    def __call__(self, messages, schema=None, *, seed=0, temperature=0., max_new_tokens=2000):
+    def __call__(self, messages, schema=None, *, seed=0, temperature=0., max_new_tokens=4000):
         inputs = {name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
                   for name, value in self.inputs(messages).items()}
         prompt, room = inputs['input_ids'].shape[1], self.model.config.get_text_config().max_position_embeddings
@@ -529,7 +529,7 @@ class _LocalModel:
                                  logits_processor=processors, eos_token_id=self._ends())
         yield from _decoded(_tokens(self.model, settings), self.tokenizer, self._ends(), max_new_tokens)
 
-# %% ../nbs/05f_language_models.ipynb #d28bf4cd
+# %% ../nbs/05f_language_models.ipynb #447d1089
 AUTHORS = ('toyland-author',)   # what ships inside the package
 
 def _author_folder(path):
@@ -573,7 +573,7 @@ def transformers_model(
     if device != 'auto': model.to(target)
     return _LocalModel(str(path), model, tokenizer, image_processor, processor)
 
-# %% ../nbs/05f_language_models.ipynb #02cc7360
+# %% ../nbs/05f_language_models.ipynb #8296eb54
 def _collect(pieces, progress, most):
     "Join pieces of a text, and print them as they come."
     text = ''
@@ -603,7 +603,7 @@ def ask(
     progress:bool=True,     # print the text as it comes
     seed:int=0,             # of the first try; the second has the next one
     temperature:float=0.,   # 0: the likeliest words
-    max_new_tokens:int=2000, # for one answer, thinking included
+    max_new_tokens:int=4000, # for one answer, thinking included
 )->Any: # what `check` returned, or an instance of `answer`
     "Ask a model for an answer of a certain form; one that breaks the rules is told so, and asked once more."
     schema, question, error = answer_schema(answer, counts), messages, None
