@@ -7,7 +7,7 @@ __all__ = ['PHOTO_QUESTION', 'ANY_PHOTO_QUESTION', 'PROMPTS_QUESTION', 'NOTES_LI
            'Description', 'Prompts', 'photo_messages', 'prompts_messages', 'with_answer', 'clean_phrase', 'compose',
            'example_turns', 'author', 'with_wish']
 
-# %% ../nbs/05g_author.ipynb #9aaeff12
+# %% ../nbs/05g_author.ipynb #715627b8
 import json
 import re
 from collections import Counter
@@ -25,7 +25,7 @@ from .photos import Photo, load_photo, to_rgb
 from .plan import Plan
 from .subject import Subject, mentions
 
-# %% ../nbs/05g_author.ipynb #268761be
+# %% ../nbs/05g_author.ipynb #244f413f
 @dataclass
 class Description:
     "What a model sees in one photo, the subject apart from the rest."
@@ -70,7 +70,7 @@ evaluation_scenes: phrases that could follow its name, such as 'on a beach at su
 and styles of pictures, none like what would be in its own photos.
 {_ALWAYS}"""
 
-# %% ../nbs/05g_author.ipynb #54dd5bbe
+# %% ../nbs/05g_author.ipynb #88172f1c
 def _text(words): return dict(type='text', text=words)
 
 def _turn(role, *parts): return dict(role=role, content=[*parts])
@@ -105,7 +105,7 @@ def with_answer(
     "Add the model's answer, as it would have been written."
     return [*messages, _turn('assistant', _text(json.dumps(asdict(answer), ensure_ascii=False)))]
 
-# %% ../nbs/05g_author.ipynb #476ac2d5
+# %% ../nbs/05g_author.ipynb #a3f42b34
 _QUOTES = re.compile(r'["“”„«»`]|(?<!\w)[\'‘’]|[\'‘’](?!\w)')  # an apostrophe within a word stays
 
 def clean_phrase(
@@ -149,7 +149,7 @@ def _usable_prompts(prompts, class_noun, identifier):
         if 2*len(kept) < len(texts): raise ReplyError(f'{name}: only {len(kept)} of {len(texts)} differ')
     return Prompts(*found)
 
-# %% ../nbs/05g_author.ipynb #e54faecc
+# %% ../nbs/05g_author.ipynb #175c5152
 def _example(place, caption, class_noun, identifier):
     "Read a caption back: what follows the name is the surroundings."
     if isinstance(caption, Description): return caption
@@ -175,7 +175,7 @@ def example_turns(
         turns += with_answer(photo_messages(image, class_noun)[1:], answer)
     return turns
 
-# %% ../nbs/05g_author.ipynb #9f3c4b88
+# %% ../nbs/05g_author.ipynb #8069a831
 @dataclass
 class _Session:
     "Who wrote a plan, of what, and what was said: by a photo's name, and for the prompts under ''."
@@ -218,7 +218,7 @@ class _Session:
         plan._session = self
         return plan
 
-# %% ../nbs/05g_author.ipynb #d68c350e
+# %% ../nbs/05g_author.ipynb #bccdafa1
 def _opened(model, url):
     "Return who is asked."
     if callable(model): return model
@@ -276,7 +276,7 @@ def _images(talks):
     "List the images of conversations."
     return [part['image'] for talk in talks for turn in talk for part in turn['content'] if part['type'] == 'image']
 
-# %% ../nbs/05g_author.ipynb #9c9a8079
+# %% ../nbs/05g_author.ipynb #5943b242
 def with_wish(
     messages:list[dict],    # a conversation that ends with the model's answer
     wish:str,               # one line

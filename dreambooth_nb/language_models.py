@@ -6,7 +6,7 @@
 __all__ = ['AUTHORS', 'Reply', 'parse_reply', 'ReplyError', 'answer_schema', 'read_answer', 'photo_data', 'endpoint_model',
            'transformers_model', 'with_line', 'ask']
 
-# %% ../nbs/05f_language_models.ipynb #da0b014f
+# %% ../nbs/05f_language_models.ipynb #22a55616
 import base64
 import hashlib
 import json
@@ -18,7 +18,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from importlib.util import find_spec
 from io import BytesIO
@@ -33,9 +33,10 @@ from PIL import Image
 
 from .core import default_device, default_dtype
 from .errors import InputError, one_line
+from .photos import fit
 from .pipeline import MODELS, quiet_loading
 
-# %% ../nbs/05f_language_models.ipynb #c5bf1d01
+# %% ../nbs/05f_language_models.ipynb #74db44e2
 class Reply(NamedTuple):
     "What a model wrote, its parts told apart."
     text:str                    # the answer itself, without the fence around it
@@ -56,7 +57,7 @@ def parse_reply(
     blocks = _FENCED.findall(text)
     return Reply(blocks[0].strip() if len(blocks) == 1 else text, ''.join(thoughts), tuple(calls))
 
-# %% ../nbs/05f_language_models.ipynb #aabf3f91
+# %% ../nbs/05f_language_models.ipynb #90009da6
 class ReplyError(InputError):
     "A reply that cannot be used; asked again, the model may do better."
 
@@ -76,7 +77,7 @@ def answer_schema(
         properties[f.name] = _KINDS[hints[f.name]] | dict(f.metadata) | limits
     return dict(type='object', properties=properties, required=[*properties], additionalProperties=False)
 
-# %% ../nbs/05f_language_models.ipynb #bfa4231d
+# %% ../nbs/05f_language_models.ipynb #397fc739
 _PYTHON = dict(string=str, integer=int, array=list, object=dict)
 
 def _check_size(value, schema, place):
@@ -123,7 +124,7 @@ def read_answer(
         _check_value(value, known[name], name)
     return answer(**values)
 
-# %% ../nbs/05f_language_models.ipynb #48a3a10c
+# %% ../nbs/05f_language_models.ipynb #f0bb6903
 def photo_data(
     image:Image.Image,      # of any size
     most_pixels:int=1024,   # of its longer side
@@ -145,7 +146,7 @@ def _size(count): return f'{count/1e6:.1f} MB' if count >= 1e5 else f'{max(1, ro
 
 def _photos(count): return f"{count} photo{'s'*(count != 1)}"
 
-# %% ../nbs/05f_language_models.ipynb #1df2e0aa
+# %% ../nbs/05f_language_models.ipynb #766ddf9c
 def _is_loopback(host):
     "Check whether a host is this machine."
     try: return host == 'localhost' or ip_address(host).is_loopback
@@ -169,7 +170,7 @@ def _checked_key(key):
     if key.isascii() and key.isprintable() and ' ' not in key: return key
     raise InputError('api_key: has characters that a key cannot have; copy it again')
 
-# %% ../nbs/05f_language_models.ipynb #5265c562
+# %% ../nbs/05f_language_models.ipynb #60335c01
 def _lines(
     chunks:Iterator[bytes], # as they arrive
     place:str,              # for messages, such as 'url=http://localhost:8000/v1'
@@ -215,7 +216,7 @@ def _events(
             if text == '[DONE]': return
             yield _event(text, place)
 
-# %% ../nbs/05f_language_models.ipynb #f2e702af
+# %% ../nbs/05f_language_models.ipynb #02418e39
 _REFUSALS = ('content_filter', 'refusal')
 
 def _check_end(reason, place, max_new_tokens):
@@ -250,7 +251,7 @@ def _answer(
         _check_end(reason, place, max_new_tokens)
     if reason is None: raise InputError(f'{place}: its answer broke off; try again')
 
-# %% ../nbs/05f_language_models.ipynb #0146a19c
+# %% ../nbs/05f_language_models.ipynb #f7145520
 def _status_error(status, said, place, model, api_key):
     "Say what an error of HTTP means, and what to do."
     said = one_line(said.replace(api_key, '***') if api_key else said, 200)
@@ -296,7 +297,7 @@ def _is_tls(error):
     while error is not None and not isinstance(error, ssl.SSLError): error = error.__cause__ or error.__context__
     return error is not None
 
-# %% ../nbs/05f_language_models.ipynb #ab747081
+# %% ../nbs/05f_language_models.ipynb #4bd721b6
 def _sent_part(part, most_pixels):
     "Write a part of a message as OpenAI's format has it."
     if part['type'] == 'text': return dict(type='text', text=part['text'])
@@ -366,7 +367,7 @@ def endpoint_model(
     "Ask a model behind an OpenAI-compatible address; photos leave this machine only if the address is another's."
     return _Endpoint(url, model, api_key, most_pixels, timeout, most_seconds, most_bytes)
 
-# %% ../nbs/05f_language_models.ipynb #e08d73b8
+# %% ../nbs/05f_language_models.ipynb #888912a9
 def _without_marks(messages, tokenizer):
     "Take special tokens out of the texts: nobody's text may begin a turn, or stand for an image."
     marks = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True)
@@ -380,11 +381,16 @@ def _with_image_tokens(text, counts, tokenizer):
     places = [tokenizer.boi_token + tokenizer.image_token*count + tokenizer.eoi_token for count in counts]
     return ''.join(piece + place for piece, place in zip(pieces, [*places, '']))
 
+def _sized(image, image_processor):
+    "Bring a photo to the size that a model was trained on, where its image processor does not."
+    side = None if image_processor.do_resize or not image_processor.size else image_processor.size['height']
+    return fit(image, side) if side else image
+
 def _inputs_without_processor(messages, tokenizer, image_processor):
     "Do what Gemma 4's processor does, for texts and images."
     text, inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False), {}
     if text.count(tokenizer.image_token):    # a template may leave out all turns but the last
-        images = _images(messages)[-text.count(tokenizer.image_token):]
+        images = [_sized(image, image_processor) for image in _images(messages)[-text.count(tokenizer.image_token):]]
         inputs = dict(image_processor([[image] for image in images], return_tensors='pt'))
         text = _with_image_tokens(text, inputs.pop('num_soft_tokens_per_image').tolist(), tokenizer)
     begins = tokenizer.bos_token is not None and text.startswith(tokenizer.bos_token)
@@ -392,7 +398,7 @@ def _inputs_without_processor(messages, tokenizer, image_processor):
     inputs.pop('token_type_ids', None)
     return inputs | dict(mm_token_type_ids=(inputs['input_ids'] == tokenizer.image_token_id).long())
 
-# %% ../nbs/05f_language_models.ipynb #bd030782
+# %% ../nbs/05f_language_models.ipynb #23a1b162
 class _Draw:
     "Add Gumbel noise to logits, so that the largest is a sample of their softmax."
     def __init__(self, seed): self.generator = torch.Generator().manual_seed(seed)
@@ -423,7 +429,7 @@ def _matcher(tokenizer, schema):
     if matcher.is_error(): raise ValueError(matcher.get_error())
     return matcher
 
-# %% ../nbs/05f_language_models.ipynb #daa2174e
+# %% ../nbs/05f_language_models.ipynb #dfb1bfe4
 def _tokens(model, settings)->Iterator[int]:
     "Generate in a thread; yield each token. Whoever stops reading stops the thread."
     tokens, stop, prompt = queue.Queue(), threading.Event(), []
@@ -458,7 +464,7 @@ def _decoded(tokens, tokenizer, ends, max_new_tokens):
         shown = text
     raise InputError(f'max_new_tokens={max_new_tokens}: the answer was longer and is cut off; give more')
 
-# %% ../nbs/05f_language_models.ipynb #3b7e0377
+# %% ../nbs/05f_language_models.ipynb #d3914f0d
 class _LocalModel:
     "A model of transformers, opened."
     is_remote = False
@@ -529,8 +535,9 @@ class _LocalModel:
                                  logits_processor=processors, eos_token_id=self._ends())
         yield from _decoded(_tokens(self.model, settings), self.tokenizer, self._ends(), max_new_tokens)
 
-# %% ../nbs/05f_language_models.ipynb #447d1089
+# %% ../nbs/05f_language_models.ipynb #425130e2
 AUTHORS = ('toyland-author',)   # what ships inside the package
+_NO_CODE = dict(trust_remote_code=False)    # else transformers asks on the terminal whether to run it
 
 def _author_folder(path):
     "Return where a model is: inside the package, a folder, or as the hub calls it."
@@ -539,16 +546,17 @@ def _author_folder(path):
     raise InputError(f'model={path}: is not in this installation; install dreambooth_nb again, or name another model')
 
 def _open_processor(place):
-    "Open what prepares texts and images: processor (None where it cannot be), tokenizer, image processor or None."
+    "Open what prepares texts and images: processor or None, tokenizer, image processor or None."
     from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
-    try:
-        processor = AutoProcessor.from_pretrained(place)
-        if hasattr(processor, 'tokenizer'):
-            return processor, processor.tokenizer, getattr(processor, 'image_processor', None)
-    except (ImportError, OSError, ValueError): pass
-    try: image_processor = AutoImageProcessor.from_pretrained(place)
-    except (ImportError, OSError, ValueError): image_processor = None
-    return None, AutoTokenizer.from_pretrained(place), image_processor
+    image_processor, tokenizer = None, AutoTokenizer.from_pretrained(place, **_NO_CODE)
+    with suppress(ImportError, OSError, ValueError):
+        image_processor = AutoImageProcessor.from_pretrained(place, **_NO_CODE)
+    if 'num_soft_tokens_per_image' in getattr(image_processor, 'model_input_names', []):    # Gemma 4's
+        return None, tokenizer, image_processor
+    with suppress(ImportError, OSError, ValueError):
+        processor = AutoProcessor.from_pretrained(place, **_NO_CODE)
+        if hasattr(processor, 'image_processor'): return processor, processor.tokenizer, processor.image_processor
+    return None, tokenizer, None
 
 def transformers_model(
     path:str|Path,                  # a folder, a hub id, or 'toyland-author', which is part of the package
@@ -558,7 +566,7 @@ def transformers_model(
     "Open a vision-language model with transformers; no code of its folder is run, nothing is unpickled."
     from transformers import AutoModelForImageTextToText
     place, target = _author_folder(path), default_device() if device in (None, 'auto') else torch.device(device)
-    options = dict(dtype=dtype or default_dtype(target), use_safetensors=True)
+    options = dict(dtype=dtype or default_dtype(target), use_safetensors=True, **_NO_CODE)
     if device == 'auto': options['device_map'] = 'auto'
     with quiet_loading(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -573,7 +581,7 @@ def transformers_model(
     if device != 'auto': model.to(target)
     return _LocalModel(str(path), model, tokenizer, image_processor, processor)
 
-# %% ../nbs/05f_language_models.ipynb #8296eb54
+# %% ../nbs/05f_language_models.ipynb #02545502
 def _collect(pieces, progress, most):
     "Join pieces of a text, and print them as they come."
     text = ''
