@@ -7,9 +7,11 @@ from importlib import import_module
 from types import ModuleType
 
 _MODULES = {  # public name -> the module that defines it
-    'Subject': 'subject', 'Plan': 'plan', 'SUBJECTS': 'toyland', 'Scene': 'toyland', 'render': 'drawing',
+    'Subject': 'subject', 'Plan': 'plan', 'author': 'author',
+    'SUBJECTS': 'toyland', 'Scene': 'toyland', 'render': 'drawing',
     'load_pipeline': 'opening', 'save_pipeline': 'saving',
     'photo_notes': 'photo_board', 'write_photos': 'photo_board',
+    'endpoint_model': 'language_models', 'transformers_model': 'language_models',
     'find_identifiers': 'identifiers', 'class_images': 'prior_images', 'forecast_memory': 'memory',
     'forecast_seconds': 'duration',
     'TrainingConfig': 'config', 'train': 'training', 'run_training': 'training', 'plot_history': 'history',

@@ -155,6 +155,7 @@ def run_command(
 _EXAMPLES = """
 examples:
   dreambooth demo
+  dreambooth caption photos --class_noun dog --url http://localhost:8000 --model gemma-4
   dreambooth train --with_prior_preservation --train_text_encoder --output_dir my-model
   dreambooth train --instance_data_dir photos --class_noun dog --with_prior_preservation --output_dir my-model
   dreambooth train --config my-model/config.yaml --seed 1 --output_dir my-second-model

@@ -37,6 +37,11 @@ def _image_side(
         if (pixels := read_value(Count, text)) % 8 == 0: return pixels
     raise argparse.ArgumentTypeError(f'{text!r} is not usable; give pixels in a multiple of 8, such as 512')
 
+def _given(args, names):
+    "Return the flags of some names that were given."
+    values = {name: getattr(args, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
+
 # %% ../nbs/16b_commands.ipynb #49e1138e
 def _run_demo(
     args:argparse.Namespace, # output_dir, subject, seed
@@ -92,12 +97,59 @@ def _run_train(
     command = ('dreambooth', 'generate', '--model', config.output_dir, '--prompt')
     for subject in subjects: print(shell_command(*command, subject.instance_prompt))
 
-# %% ../nbs/16b_commands.ipynb #bfbb045d
-def _given(args, names):
-    "Return the flags of some names that were given."
-    values = {name: getattr(args, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None and value is not False}
+# %% ../nbs/16b_commands.ipynb #b04179d7
+def _check_unwritten(folder, plan_file, overwrite):
+    "Refuse to replace captions or a plan that somebody may have written by hand."
+    if plan_file.is_dir(): raise InputError(f'plan_file={plan_file}: is a folder; give the name of a file')
+    if overwrite or not folder.is_dir(): return     # that there is no such folder is said by whoever reads it
+    paths = sorted(folder.iterdir())
+    photos = {path.stem for path in paths if path.suffix not in ('.txt', '.caption')}
+    written = [path for path in paths if path.suffix in ('.txt', '.caption') and path.stem in photos]
+    for path in [plan_file]*plan_file.exists() + written:
+        raise InputError(f'overwrite=False: {path} is there already; give overwrite to replace it, or move it away')
 
+def _run_caption(
+    args:argparse.Namespace, # as `_add_caption_flags` declares
+)->None:
+    "Let a language model write captions and prompts for photos."
+    from dreambooth_nb.author import author
+    from dreambooth_nb.files import replacing_file, usable_path
+    from dreambooth_nb.subject import PLAN_FILE
+    folder = usable_path(args.folder, 'folder')
+    plan_file = folder/PLAN_FILE if args.plan_file is None else usable_path(args.plan_file, 'plan_file')
+    _check_unwritten(folder, plan_file, args.overwrite)
+    asked = _given(args, ('model', 'url', 'notes', 'num_class_prompts', 'num_evaluation_prompts', 'seed'))
+    plan = author(folder, args.class_noun, args.identifier, **asked)
+    with replacing_file(plan_file) as new:  # it takes its place when the captions have taken theirs
+        plan.save(new)
+        captions = plan.write_captions(folder, args.overwrite)
+    print(f'\n{plan}\n\nwrote {plan_file} and {len(captions)} captions; read them, then:')
+    print(shell_command('dreambooth', 'train', '--plan', plan_file, '--instance_data_dir', folder,
+                        '--with_prior_preservation'))
+
+def _add_caption_flags(
+    parser:argparse.ArgumentParser, # of `dreambooth caption`
+)->None:
+    "Declare the flags of `dreambooth caption`."
+    add = parser.add_argument
+    add('folder', type=_typed(Text), metavar='FOLDER', help='photos of one subject; a text is written beside each')
+    add('--class_noun', type=_typed(Text), metavar='NOUN',
+        help='what they show, such as dog; the model says it if left out')
+    add('--identifier', type=_typed(Text), default='sks', metavar='WORD', help='its name to be (%(default)s)')
+    add('--url', type=_typed(Text), metavar='URL',
+        help='an OpenAI-compatible endpoint to which the photos are sent, such as http://localhost:8000; '
+             'its key is read from OPENAI_API_KEY')
+    add('--model', type=_typed(Text), metavar='M',
+        help='its name at the endpoint; without one a folder or hub id, or toyland-author, the embedded model, '
+             'which knows Toyland alone, if left out')
+    add('--notes', type=_typed(Text), metavar='TEXT', help="wishes in any language, such as 'short captions'")
+    add('--num_class_prompts', type=_typed(Count), metavar='N', help='prompts for class images (12)')
+    add('--num_evaluation_prompts', type=_typed(Count), metavar='N', help='prompts for judging the result (6)')
+    add('--seed', type=_typed(Index), metavar='N', help='another seed gives other prompts (0)')
+    add('--plan_file', type=_typed(Text), metavar='FILE', help='receives all that is written (FOLDER/plan.yaml)')
+    add('--overwrite', action='store_true', help='replace captions and a plan that are there')
+
+# %% ../nbs/16b_commands.ipynb #bfbb045d
 def _load(args):
     "Open the model that the flags name."
     if args.lora is None and args.lora_scale is not None:
@@ -366,6 +418,7 @@ def _add_evaluate_flags(
 # %% ../nbs/16b_commands.ipynb #0fa23097
 COMMANDS = {
     'demo': (_run_demo, _add_demo_flags),
+    'caption': (_run_caption, _add_caption_flags),
     'train': (_run_train, add_config_flags),
     'generate': (_run_generate, _add_generate_flags),
     'evaluate': (_run_evaluate, _add_evaluate_flags),
