@@ -93,6 +93,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'dreambooth_nb/author_training.py'),
                                                'dreambooth_nb.author_training._render_scenes': ( 'author_training.html#_render_scenes',
                                                                                                  'dreambooth_nb/author_training.py'),
+                                               'dreambooth_nb.author_training._spread_out': ( 'author_training.html#_spread_out',
+                                                                                              'dreambooth_nb/author_training.py'),
                                                'dreambooth_nb.author_training.appearance': ( 'author_training.html#appearance',
                                                                                              'dreambooth_nb/author_training.py'),
                                                'dreambooth_nb.author_training.author_photos': ( 'author_training.html#author_photos',

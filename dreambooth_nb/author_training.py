@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Gemma4Config, Gemma4ForConditionalGeneration, GemmaTokenizer
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
@@ -66,9 +66,9 @@ def description_exchange(
     scene:Scene,        # what the photo shows
     rng:random.Random,  # source of randomness
 )->Exchange:
-    "Ask for a description of a photo; half of the time the request names the kind, sometimes it asks to be short."
+    "Ask for a description of a photo; the request may name the kind, and ask to be short."
     notes, noun = 'shorter'*(rng.random() < .15), scene.look.class_noun
-    text = f'Describe this photo of a {noun}.' if rng.random() < .5 else 'Describe this photo.'
+    text = f'Describe this photo of a {noun}.' if rng.random() < .3 else 'Describe this photo.'
     reply = dict(class_noun=noun, appearance=appearance(scene.look), surroundings=surroundings(scene, bare=bool(notes)))
     return Exchange(_asked(text, notes), json.dumps(reply))
 
@@ -132,6 +132,15 @@ def new_tokenizer()->GemmaTokenizer: # with its chat template
 _SIDE, _PATCH, _POOL = 64, 8, 2     # of photos and patches, pixels; patches per soft token, along a side
 SOFT_TOKENS = (_SIDE//_PATCH//_POOL)**2 # of a photo
 
+@torch.no_grad()
+def _spread_out(model):
+    "Begin with patches, places and queries of a size that lets attention tell them apart; random, as all the rest."
+    patches = model.model.vision_tower.patch_embedder
+    nn.init.normal_(patches.input_proj.weight, std=.12)         # then patches have a size of about 1
+    nn.init.normal_(patches.position_embedding_table, std=.5)   # all equal in transformers
+    for name, module in model.named_modules():
+        if name.endswith('.q_norm'): module.weight.fill_(len(module.weight)**-.5)   # the scale that attention lacks
+
 def new_author_model(
     tokenizer:GemmaTokenizer, # with the tokens of `new_tokenizer`
 )->Gemma4ForConditionalGeneration: # with random weights
@@ -152,6 +161,7 @@ def new_author_model(
         hidden_size=128, intermediate_size=224, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
         head_dim=32, patch_size=_PATCH, pooling_kernel_size=_POOL, position_embedding_size=_SIDE//_PATCH)
     model = Gemma4ForConditionalGeneration(Gemma4Config(text_config=text, vision_config=vision, audio_config=None, **ids, **absent))
+    _spread_out(model)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids('<turn|>')]
     return model
 
