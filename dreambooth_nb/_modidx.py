@@ -103,6 +103,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                'dreambooth_nb/author_training.py'),
                                                'dreambooth_nb.author_training.description_exchange': ( 'author_training.html#description_exchange',
                                                                                                        'dreambooth_nb/author_training.py'),
+                                               'dreambooth_nb.author_training.load_author': ( 'author_training.html#load_author',
+                                                                                              'dreambooth_nb/author_training.py'),
                                                'dreambooth_nb.author_training.nearest_name': ( 'author_training.html#nearest_name',
                                                                                                'dreambooth_nb/author_training.py'),
                                                'dreambooth_nb.author_training.new_author_model': ( 'author_training.html#new_author_model',
