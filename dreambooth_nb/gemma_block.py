@@ -6,7 +6,7 @@
 __all__ = ['photo_numbers', 'may_look', 'frequencies', 'rotate', 'KeyValueCache', 'Attention', 'GatedMLP', 'SparseFeedForward',
            'Block', 'Decoder', 'decoder_of', 'cache_bytes']
 
-# %% ../nbs/23a_gemma_block.ipynb #cd009724
+# %% ../nbs/23a_gemma_block.ipynb #1813bba6
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from transformers.models.gemma4.modeling_gemma4 import Gemma4TextModel
 
 from .sparse_experts import Experts, RMSNorm, Router
 
-# %% ../nbs/23a_gemma_block.ipynb #dbf2f36a
+# %% ../nbs/23a_gemma_block.ipynb #523056fd
 def photo_numbers(
     is_photo:Tensor, # (length,) bool, True for the tokens of photos
 )->Tensor: # (length,) 0 for text, 1 for the tokens of the first photo, ...
@@ -37,7 +37,7 @@ def may_look(
         seen = seen | (photo[:, None] == earlier) & (photo[:, None] > 0)
     return seen if window is None else seen & (back < window)
 
-# %% ../nbs/23a_gemma_block.ipynb #bb595f93
+# %% ../nbs/23a_gemma_block.ipynb #e11261fa
 def frequencies(
     head_dim:int,       # values of a head, even
     theta:float,        # the base; a larger one turns more slowly
@@ -58,7 +58,7 @@ def rotate(
     a, b = x.chunk(2, -1)
     return torch.cat([a*angles.cos() - b*angles.sin(), b*angles.cos() + a*angles.sin()], -1)
 
-# %% ../nbs/23a_gemma_block.ipynb #1616f65a
+# %% ../nbs/23a_gemma_block.ipynb #b18d231b
 class KeyValueCache:
     "Keep the keys and values of earlier tokens for one layer."
     def __init__(self,
@@ -78,7 +78,7 @@ class KeyValueCache:
         self.key, self.value = key[:, :, first:], value[:, :, first:]
         return key, value
 
-# %% ../nbs/23a_gemma_block.ipynb #cf8a1589
+# %% ../nbs/23a_gemma_block.ipynb #15e62496
 class Attention(nn.Module):
     "Let tokens look at each other: one layer's attention."
     def __init__(self,
@@ -118,7 +118,7 @@ class Attention(nn.Module):
         shares = (query@key.mT).masked_fill(~seen, -torch.inf).softmax(-1)
         return self.o_proj((shares@value).transpose(1, 2).flatten(2))
 
-# %% ../nbs/23a_gemma_block.ipynb #0abff1ce
+# %% ../nbs/23a_gemma_block.ipynb #c1ca7ada
 class GatedMLP(nn.Module):
     "Multiply two projections of a vector, one of them through GELU, and project back."
     def __init__(self,
@@ -133,7 +133,7 @@ class GatedMLP(nn.Module):
     def forward(self, x:Tensor)->Tensor: # (..., hidden_size)
         return self.down_proj(F.gelu(self.gate_proj(x), approximate='tanh')*self.up_proj(x))
 
-# %% ../nbs/23a_gemma_block.ipynb #09e2c11c
+# %% ../nbs/23a_gemma_block.ipynb #024e07a9
 class SparseFeedForward(nn.Module):
     "Add to tokens what a dense network and the chosen experts say; with the names of transformers."
     def __init__(self,
@@ -156,7 +156,7 @@ class SparseFeedForward(nn.Module):
         both = self.post_feedforward_layernorm_1(dense) + self.post_feedforward_layernorm_2(sparse)
         return x + self.post_feedforward_layernorm(both)
 
-# %% ../nbs/23a_gemma_block.ipynb #0f3abdba
+# %% ../nbs/23a_gemma_block.ipynb #963137f8
 class Block(nn.Module):
     "One layer: attention, then dense network and experts."
     def __init__(self,
@@ -178,7 +178,7 @@ class Block(nn.Module):
         seen = self.self_attn(self.input_layernorm(x), positions, photo, cache)
         return self.feed_forward(x + self.post_attention_layernorm(seen))*self.layer_scalar
 
-# %% ../nbs/23a_gemma_block.ipynb #dab78b3e
+# %% ../nbs/23a_gemma_block.ipynb #704ac223
 class Decoder(nn.Module):
     "The language model of a Gemma 4 with experts in all layers; without padding, and without vision tower."
     def __init__(self,
@@ -212,7 +212,7 @@ class Decoder(nn.Module):
         for block, cache in zip(self.layers, caches): x = block(x, positions, photo, cache)
         return self.cap*torch.tanh(F.linear(self.norm(x), self.embed_tokens.weight)/self.cap)
 
-# %% ../nbs/23a_gemma_block.ipynb #282c0127
+# %% ../nbs/23a_gemma_block.ipynb #39012c29
 def decoder_of(
     language_model:Gemma4TextModel, # transformers', such as `model.model.language_model`
 )->Decoder: # in evaluation mode, with the same weights
@@ -226,7 +226,7 @@ def decoder_of(
     decoder.load_state_dict({ours(name): values for name, values in language_model.state_dict().items()})
     return decoder.requires_grad_(False).eval()
 
-# %% ../nbs/23a_gemma_block.ipynb #8d6a1326
+# %% ../nbs/23a_gemma_block.ipynb #6cb7a727
 def cache_bytes(
     config:Gemma4TextConfig,    # of the model
     tokens:int,                 # read and written so far, of one sequence

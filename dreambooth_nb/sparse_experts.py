@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['RMSNorm', 'Router', 'Experts']
 
-# %% ../nbs/23_sparse_experts.ipynb #c7e46e8d
+# %% ../nbs/23_sparse_experts.ipynb #a7d48a16
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# %% ../nbs/23_sparse_experts.ipynb #69abd566
+# %% ../nbs/23_sparse_experts.ipynb #7907fc9a
 class RMSNorm(nn.Module):
     "Divide vectors by their root mean square, then scale each value, unless `scaled` is False."
     def __init__(self,
@@ -26,7 +26,7 @@ class RMSNorm(nn.Module):
         y = y*(y.pow(2).mean(-1, keepdim=True) + self.eps).rsqrt()
         return (y if self.weight is None else y*self.weight.float()).type_as(x)
 
-# %% ../nbs/23_sparse_experts.ipynb #ddc95973
+# %% ../nbs/23_sparse_experts.ipynb #0f955a64
 class Router(nn.Module):
     "Choose experts for tokens."
     def __init__(self,
@@ -49,7 +49,7 @@ class Router(nn.Module):
         weights = weights/weights.sum(-1, keepdim=True)
         return probabilities, weights*self.per_expert_scale[chosen], chosen
 
-# %% ../nbs/23_sparse_experts.ipynb #1d1e21cf
+# %% ../nbs/23_sparse_experts.ipynb #cc58f04d
 class Experts(nn.Module):
     "Hold the experts of a layer, and mix the outputs of those that were chosen."
     def __init__(self,
