@@ -564,9 +564,43 @@ def sdxl():
     return d
 
 
+def experts():
+    d = Diagram('One block with experts',
+                'A token goes through the attention, whose output is added to it. Then it goes to a dense network, '
+                'which every token uses, and to a router, which picks two of eight experts for this token; the other '
+                'six rest. What those two say is weighted and added up. What the dense network and the experts say is '
+                'added up and added to the token.', 364)
+    d.box(18, 132, 84, 54, 'text', 'token', 'a vector')
+    d.box(136, 120, 112, 78, 'trained', 'attention', 'looks at', 'earlier tokens')
+    d.arrow((102, 159), (136, 159))
+    d.arrow((248, 159), (276, 159))
+    for x, y in ((289, 159), (648, 96), (702, 159)): d.box(x - 13, y - 13, 26, 26, 'rule', '+', size=16, radius=13)
+    d.arrow((119, 159), (119, 96), (289, 96), (289, 146), dashed=True)
+    d.arrow((302, 159), (689, 159), dashed=True)
+    d.text(500, 146, 'the token itself', 13, colour=SOFT)
+    d.box(366, 62, 206, 68, 'trained', 'dense network', 'used for every token')
+    d.arrow((330, 159), (330, 96), (366, 96))
+    d.arrow((572, 96), (635, 96))
+    d.arrow((330, 159), (330, 240), (366, 240))
+    d.box(366, 204, 88, 72, 'trained', 'router', 'picks', '2 of 8')
+    d.arrow((454, 240), (482, 240))
+    for i in range(8):
+        picked = i in (2, 5)
+        d.box(482 + 34*(i % 4), 202 + 40*(i//4), 30, 36, 'trained' if picked else 'frozen', str(i + 1), bold=picked)
+    d.line((614, 240), (648, 240), (648, 168))
+    d.arrow((648, 150), (648, 109))
+    d.arrow((661, 96), (702, 96), (702, 146))
+    d.arrow((715, 159), (744, 159))
+    d.lines(472, 304, ['experts: what the picked ones say is weighted and added up'], 13, colour=SOFT)
+    d.text(380, 28, 'Norms stand before and behind attention, dense network and experts, and behind their sum.', 13,
+           colour=SOFT)
+    d.legend('trained', 'frozen', 'rule', y=340, trained='used for this token', frozen='rests')
+    return d
+
+
 DIAGRAMS = (
     dreambooth, pipeline, training_step, guidance, unet, cross_attention, lora, run_state, freezing, noise_schedule,
-    sdxl)
+    sdxl, experts)
 
 
 def main():
