@@ -99,7 +99,8 @@ def prompts_exchange(
     bare = notes in ('shorter', 'no clothes')
     reply = dict(class_prompts=[_class_prompt(scene, notes, rng) for scene in scenes[:n]],
                  evaluation_scenes=[surroundings(scene, bare) for scene in scenes[n:]])
-    return Exchange(_asked(f'Write {n} class prompts and {m} evaluation scenes for a {noun}.', notes), json.dumps(reply))
+    request = f'Write {n} class prompts and {m} evaluation scenes for a {noun}.'
+    return Exchange(_asked(request, notes), json.dumps(reply))
 
 # %% ../nbs/17f_author_training.ipynb #2eab997b
 _SPECIAL = ['<pad>', '<eos>', '<bos>', '<unk>', '<mask>', '<|turn>', '<turn|>', '<|image>', '<|image|>', '<image|>']
@@ -136,7 +137,8 @@ def new_tokenizer()->GemmaTokenizer: # with its chat template
     bpe = json.loads(learned.to_str())['model']
     return GemmaTokenizer(
         vocab=bpe['vocab'], merges=[tuple(pair) for pair in bpe['merges']], chat_template=_TEMPLATE,
-        image_token='<|image|>', boi_token='<|image>', eoi_token='<image|>', extra_special_tokens=['<|turn>', '<turn|>'])
+        image_token='<|image|>', boi_token='<|image>', eoi_token='<image|>',
+        extra_special_tokens=['<|turn>', '<turn|>'])
 
 # %% ../nbs/17f_author_training.ipynb #40190f66
 _SIDE, _PATCH, _POOL = 64, 8, 2     # of photos and patches, pixels; patches per soft token, along a side
@@ -170,7 +172,8 @@ def new_author_model(
     vision = dict(
         hidden_size=128, intermediate_size=224, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
         head_dim=32, patch_size=_PATCH, pooling_kernel_size=_POOL, position_embedding_size=_SIDE//_PATCH)
-    model = Gemma4ForConditionalGeneration(Gemma4Config(text_config=text, vision_config=vision, audio_config=None, **ids, **absent))
+    config = Gemma4Config(text_config=text, vision_config=vision, audio_config=None, **ids, **absent)
+    model = Gemma4ForConditionalGeneration(config)
     _spread_out(model)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids('<turn|>')]
     return model

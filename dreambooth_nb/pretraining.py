@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from .author_training import train_author
 from .autoencoder import train_autoencoder
 from .denoiser import train_diffusion
 from .fitting import make_dataset, rank_and_world
@@ -28,6 +29,7 @@ def pretrain(
     diffusion_steps:int=12_000,     # of 24 images per process
     transformer_steps:int=10_000,   # of 32 images per process
     judge_steps:int=3_000,          # of 96 images per process
+    author_steps:int=6_000,         # of 48 photos and 6 lists of prompts
     seed:int=0,                     # of everything
 )->None:
     "Make the embedded models and their judge, stage by stage; started again, it goes on."
@@ -47,6 +49,7 @@ def pretrain(
     wait_for_all()
     train_flow(folder/'data', vae, folder/'transformer', transformer_steps, seed=seed)
     if rank == 0: train_judge(folder/'judge', judge_steps, seed=seed)
+    if rank == 0: train_author(folder/'author', author_steps, seed=seed)
 
 # %% ../nbs/17_pretraining.ipynb #15e5aae3
 if __name__ == '__main__':
