@@ -27,7 +27,7 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImagePr
 from .drawing import render
 from .fitting import fit
 from .judge_training import free_look
-from .pipeline import MODELS
+from .pipeline import MODELS, quiet_loading
 from .toyland import CLASSES, CONTEXTS, PALETTE, RGB, Look, Scene, place, sample_look, sample_scene
 
 # %% ../nbs/17f_author_training.ipynb #567c4069
@@ -256,8 +256,7 @@ def save_author(
     folder:str|Path,            # becomes a model folder of transformers
 )->None:
     "Write the model in half precision, its tokenizer, and how photos are prepared."
-    model = deepcopy(model).half()
-    model.save_pretrained(folder)
+    with quiet_loading(): deepcopy(model).half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     Gemma4ImageProcessorPil(
         do_resize=False, size=dict(height=_SIDE, width=_SIDE), patch_size=_PATCH, pooling_kernel_size=_POOL,
@@ -269,7 +268,7 @@ def load_author(
 )->tuple[Gemma4ForConditionalGeneration, GemmaTokenizer]: # in single precision, in evaluation mode
     "Open the model that describes photos."
     folder = folder or MODELS/'toyland-author'
-    model = Gemma4ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    with quiet_loading(): model = Gemma4ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     return model.eval().requires_grad_(False), GemmaTokenizer.from_pretrained(folder)
 
 # %% ../nbs/17f_author_training.ipynb #eba759b8
