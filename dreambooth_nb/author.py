@@ -20,6 +20,7 @@ from fastcore.basics import patch
 from PIL import Image
 
 from .errors import InputError, one_line
+from .identifiers import article
 from .language_models import AUTHORS, ReplyError, ask, endpoint_model, transformers_model
 from .photos import Photo, load_photo, to_rgb
 from .plan import Plan
@@ -211,9 +212,11 @@ class _Session:
         self.talks.setdefault('', prompts_messages(noun, **self.counts, notes=notes))
         made = self.asked('', Prompts, counts, temperature=1.,
                           check=lambda prompts: _usable_prompts(prompts, noun, self.identifier))
-        plan = Plan(noun, self.identifier, {name: compose(one.surroundings, noun, self.identifier)
-                                            for name, one in found.items()}, made.class_prompts,
-                    [compose(scene, noun, self.identifier) for scene in made.evaluation_scenes], notes)
+        captions = {name: compose(one.surroundings, noun, self.identifier) for name, one in found.items()}
+        plain = f'a photo of {article(noun)} {noun}'    # what no class prompt says is not preserved
+        class_prompts = list({text.lower(): text for text in [plain, *made.class_prompts]}.values())
+        scenes = [compose(scene, noun, self.identifier) for scene in made.evaluation_scenes]
+        plan = Plan(noun, self.identifier, captions, class_prompts, scenes, notes)
         plan.check(self.tokenizer)
         plan._session = self
         return plan
@@ -256,7 +259,7 @@ def author(
     url:str|None=None,          # of an endpoint, as `endpoint_model` takes it; photos are sent there
     notes:str='',               # wishes, in any language
     examples:Sequence[tuple]=(), # (photo, `Description` or caption), to be imitated
-    num_class_prompts:int=12,   # 1 to 100; fewer if some are the same
+    num_class_prompts:int=12,   # 1 to 100, beside the plain 'a photo of a dog'; fewer if some are the same
     num_evaluation_prompts:int=6, # 1 to 100
     seed:int=0,                 # of the prompts
     progress:bool=True,         # print what is written
