@@ -120,6 +120,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'dreambooth_nb/author_training.py'),
                                                'dreambooth_nb.author_training._class_prompt': ( 'author_training.html#_class_prompt',
                                                                                                 'dreambooth_nb/author_training.py'),
+                                               'dreambooth_nb.author_training._in_older_words': ( 'author_training.html#_in_older_words',
+                                                                                                  'dreambooth_nb/author_training.py'),
                                                'dreambooth_nb.author_training._render_scenes': ( 'author_training.html#_render_scenes',
                                                                                                  'dreambooth_nb/author_training.py'),
                                                'dreambooth_nb.author_training._spread_out': ( 'author_training.html#_spread_out',

@@ -250,6 +250,15 @@ def reply_losses(
     return text, torch.stack([balance_loss(p.flatten(0, -2)[seen], top_k) for p in output.router_logits]).mean()
 
 # %% ../nbs/17f_author_training.ipynb #7155b7a2
+def _in_older_words(path):
+    "Write a configuration so that transformers before 5.20 reads it too, which had other names for the same."
+    config = json.loads(path.read_text(encoding='utf-8'))
+    text, vision = config['text_config'], config['vision_config']
+    layers = [*text.pop('per_layer_config').values()]   # the global layers, all alike
+    text |= dict(global_head_dim=layers[0]['head_dim'], num_global_key_value_heads=layers[0]['num_key_value_heads'])
+    del vision['rope_parameters']   # the default
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + '\n', encoding='utf-8')
+
 def save_author(
     model:Gemma4ForConditionalGeneration,
     tokenizer:GemmaTokenizer,   # from `new_tokenizer`
@@ -257,6 +266,7 @@ def save_author(
 )->None:
     "Write the model in half precision, its tokenizer, and how photos are prepared."
     with quiet_loading(): deepcopy(model).half().save_pretrained(folder)
+    _in_older_words(Path(folder)/'config.json')
     tokenizer.save_pretrained(folder)
     Gemma4ImageProcessorPil(
         do_resize=False, size=dict(height=_SIDE, width=_SIDE), patch_size=_PATCH, pooling_kernel_size=_POOL,
