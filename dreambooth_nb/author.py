@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fastcore.basics import patch
 from PIL import Image
 
 from .errors import InputError, one_line
@@ -221,6 +220,14 @@ class _Session:
         plan._session = self
         return plan
 
+    def revised(self, plan, wish):
+        "Ask everything again, with a wish; for `Plan.revise`."
+        if not (wish := _one_line_notes(wish, 'wish')):
+            raise InputError("wish='': is empty; say what should be different")
+        talks = {name: with_wish(talk, wish) for name, talk in self.talks.items()}
+        both = '; '.join(filter(None, [plan.notes, wish]))
+        return replace(self, class_noun=plan.class_noun, talks=talks).write(both)
+
 # %% ../nbs/05g_author.ipynb #bccdafa1
 def _opened(model, url):
     "Return who is asked."
@@ -289,17 +296,3 @@ def with_wish(
     *images, text = question['content']
     again = _question(text['text'].partition('\n')[0], wish)
     return [*before, question | dict(content=[text]), answer, question | dict(content=[*images, _text(again)])]
-
-@patch
-def revise(self:Plan,
-    wish:str, # in any language, such as 'shorter, no people'
-)->Plan: # another plan, which can be revised as well; changes made by hand are not in it
-    "Let the model that wrote a plan write it again, with a wish."
-    session, wish = vars(self).get('_session'), _one_line_notes(wish, 'wish')
-    if session is None:
-        raise InputError(f'wish={one_line(wish, 60)!r}: nobody remembers how this plan was written; '
-                         'call author again, with notes')
-    if not wish: raise InputError("wish='': is empty; say what should be different")
-    talks = {name: with_wish(talk, wish) for name, talk in session.talks.items()}
-    both = '; '.join(filter(None, [self.notes, wish]))
-    return replace(session, class_noun=self.class_noun, talks=talks).write(both)

@@ -42,6 +42,14 @@ class Plan:
 
     def __repr__(self): return write_yaml_block(asdict(self)).rstrip()
 
+    def revise(self,
+        wish:str, # in any language, such as 'shorter, no people'
+    )->'Plan': # another plan, which can be revised as well; changes made by hand are not in it
+        "Let the model that wrote a plan (`dreambooth_nb.author.author`) write it again, with a wish."
+        if session := vars(self).get('_session'): return session.revised(self, wish)
+        raise InputError(f'wish={one_line(str(wish), 60)!r}: nobody remembers how this plan was written; '
+                         'call author again, with notes')
+
 _TYPES = dict(class_noun=str, identifier=str, captions=dict, class_prompts=list, evaluation_prompts=list, notes=str)
 _REMEDIES = {str: 'is not a text; put it in quotes',
              list: "is not a list; write each text on a line of its own after '- '",

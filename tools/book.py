@@ -242,8 +242,16 @@ def flaws(notebook, path):
     if (size := len(nb2str(notebook))) > NOTEBOOK: yield f'has {size:,} characters, {NOTEBOOK:,} at most'
     for said in (said for output in outputs for said in texts_of(output)):
         if place := MACHINE.search(said): yield f'names a folder of a machine in an output: {place[0]}'
+    yield from patched_elsewhere('\n'.join(code))
     if not is_room(path): yield from [*missing_in_lesson(text), *size_flaws(notebook)]
     yield from dead_links(text, path)
+
+
+def patched_elsewhere(code):
+    "Say which classes of other notebooks are patched: the tests would keep methods whose names are gone."
+    patched = re.findall(r'@patch[^\n]*\n(?:@[^\n]*\n)*def \w+\((?:self|cls):(\w+)', code)
+    for name in sorted({*patched} - {*re.findall(r'^class (\w+)', code, re.M)}):
+        yield f'patches {name}, which is of another notebook; write the method there'
 
 
 def missing_in_lesson(text):
