@@ -32,7 +32,7 @@ def pretrain(
     author_steps:int=6_000,         # of 48 photos and 6 lists of prompts
     seed:int=0,                     # of everything
 )->None:
-    "Make the embedded models and their judge, stage by stage; started again, it goes on."
+    "Make all embedded models, stage by stage; started again, it goes on."
     folder, (rank, world) = Path(output_dir), rank_and_world()
     def wait_for_all():
         if world > 1: dist.barrier()
