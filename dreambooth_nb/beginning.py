@@ -57,12 +57,16 @@ def complete_config(
     rate = config.learning_rate or default_learning_rate(denoiser_of(pipeline), what_trains(config))
     photos = sum(len(subject.images) for subject in subjects)
     images = max(photos, config.num_class_images*config.with_prior_preservation)
+    precision = training_precision(config)
+    if config.half_frozen and precision == '32-true':
+        raise InputError('half_frozen=True: needs mixed precision, which is slow on this machine; '
+                         'leave it out, or give mixed_precision=bf16 all the same')
     return replace(
         config, learning_rate=rate*(samples if config.scale_lr else 1), scale_lr=False,
         max_train_steps=training_steps(config, images, processes), num_train_epochs=None,
         validation_steps=validation_every(config),
         trainable=what_trains(config).replace('unet', family_of(pipeline).denoiser), train_text_encoder=False,
-        precision=training_precision(config), mixed_precision=None)
+        precision=precision, mixed_precision=None)
 
 # %% ../nbs/09d_beginning.ipynb #f50be9d4
 def origin(

@@ -27,10 +27,11 @@ from .config import validation_prompts
 from .core import image_grid
 from .diffusion import per_sample_loss
 from .errors import InputError
-from .families import networks, trainable_parts
+from .families import placed_on, trainable_parts
 from .files import replacing_file
 from .flow_matching import is_flow_matching
 from .history import LOSSES, write_table
+from .memory import halve_frozen
 from .optimizer_state import optimizer_tensors
 from .pipeline import with_parts
 from .reopening import load_to_branch
@@ -230,17 +231,18 @@ def _as_sharded(tensor, like):
 class PriorRefresh(L.Callback):
     "Let a frozen copy of the pretrained model generate new class images every so many steps."
     def __init__(self,
-        pipeline:DiffusionPipeline, # before training
+        pipeline:DiffusionPipeline,     # before training
+        dtype:torch.dtype|None=None,    # half precision for its copy; None: as it is
     ):
         parts = trainable_parts(pipeline).items()
         frozen = {name: deepcopy(part).requires_grad_(False).eval() for name, part in parts}
         self.pipeline, self.done = with_parts(pipeline, **frozen), 0
+        if dtype: halve_frozen(self.pipeline, dtype)
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         number = module.step//module.config.prior_refresh_steps
         if number == self.done: return
-        for part in networks(self.pipeline).values(): part.to(module.device)
-        module.data.refresh_prior(self.pipeline, number)
+        with placed_on(self.pipeline, module.device): module.data.refresh_prior(self.pipeline, number)
         self.done = number
 
 # %% ../nbs/09b_callbacks.ipynb #2d4d9fc0
@@ -293,7 +295,7 @@ class Validation(EachStep):
         "Validate the present weights, once per step."
         if step in self.scores: return self.scores[step]
         with self.average.in_place() if self.average else nullcontext():
-            self.scores[step] = _validation_losses(module) | (self.validate(module.pipeline) if self.validate else {})
+            self.scores[step] = _validation_losses(module) | self._own_values(module)
             # with sharded weights every process must take part
             if with_images and (trainer.is_global_zero or module.is_sharded): self._generate(trainer, module, step)
         for logger in trainer.loggers: logger.log_metrics(self.scores[step], step)
@@ -301,6 +303,11 @@ class Validation(EachStep):
             rows = [dict(step=step, **scores) for step, scores in sorted(self.scores.items())]
             write_table(self.folder/'validation.csv', rows, _columns_of(rows))
         return self.scores[step]
+
+    def _own_values(self, module):
+        "Ask `validate`, with the whole pipeline in one place."
+        if not self.validate: return {}
+        with placed_on(module.pipeline, module.device): return self.validate(module.pipeline)
 
 # %% ../nbs/09b_callbacks.ipynb #4f467168
 def generate_now(
@@ -310,14 +317,12 @@ def generate_now(
     **settings,                 # of `generate`, instead of the run's own
 )->Images:
     "Generate images with the model as it is now."
-    c, vae = module.config, module.pipeline.vae
+    c = module.config
     # flow matching has samplers of its own
     sampler = None if is_flow_matching(module.pipeline.scheduler) else _SAMPLERS[c.validation_scheduler]
     own = dict(seed=c.seed, guidance_scale=c.validation_guidance_scale, scheduler=sampler)
-    device = vae.device
-    vae.to(module.device)
-    try: return generate(module.pipeline, list(prompts), num_images, precision='auto', progress=False, **own | settings)
-    finally: vae.to(device)
+    with placed_on(module.pipeline, module.device):
+        return generate(module.pipeline, list(prompts), num_images, precision='auto', progress=False, **own | settings)
 
 @patch
 def _generate(self:Validation, trainer, module, step):

@@ -102,6 +102,9 @@ class TrainingConfig:
     gradient_checkpointing:Switch=False # less memory, slower: activations are computed again
     # less memory: each gradient is freed at once; a step that max_grad_norm clips is computed twice
     fused_backward_pass:Switch=False
+    # less memory: weights that do not learn are in half precision meanwhile, as in diffusers' LoRA scripts;
+    # needs mixed precision; the folder has them in full again
+    half_frozen:Switch=False
     dataloader_num_workers:Index=0      # processes that prepare batches; 0: only the main one
 
     # None: 5e-6 as in diffusers' script (lora 1e-4, token_embedding 5e-4, as in its documentation's examples);

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['STABLE_DIFFUSION', 'FAMILIES', 'Family', 'text_encoder_names', 'unet_misfits', 'add_family', 'known_families',
-           'family_of', 'part_names', 'denoiser_of', 'trainable_parts', 'networks', 'text_conditions', 'whole_view',
-           'fingerprint', 'family_flaws']
+           'places_kept', 'placed_on', 'half_beside_trained', 'mixed_weights', 'family_of', 'part_names', 'denoiser_of',
+           'trainable_parts', 'networks', 'text_conditions', 'whole_view', 'fingerprint', 'family_flaws']
 
 # %% ../nbs/02b_families.ipynb #de0dd389
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
 
@@ -193,6 +194,46 @@ def known_families()->list[Family]:
         if family.name not in [known.name for known in FAMILIES]: add_family(family)
     return FAMILIES
 
+# %% ../nbs/02b_families.ipynb #d0855414
+@contextmanager
+def places_kept(
+    pipeline:DiffusionPipeline, # of a family of `FAMILIES`
+)->Iterator[None]:
+    "Put each network back on the device where it was, afterwards."
+    places = [(part, part.device) for part in networks(pipeline).values()]
+    try: yield
+    finally:
+        for part, place in places:
+            if part.device != place: part.to(place)
+
+@contextmanager
+def placed_on(
+    pipeline:DiffusionPipeline, # of a family of `FAMILIES`
+    device:torch.device,
+)->Iterator[None]:
+    "While it runs, all networks are on one device; then each goes back to where it was."
+    with places_kept(pipeline):
+        for part in networks(pipeline).values():
+            if part.device != device: part.to(device)
+        yield
+
+def half_beside_trained(
+    *models:nn.Module,
+)->torch.dtype|None: # of frozen weights beside trained ones in single precision; None: there are no such
+    "Return the half precision in which networks are only in part."
+    dtypes = [{(p.dtype, p.requires_grad) for p in model.parameters()} for model in models]
+    halves = [dtype for found in dtypes if (torch.float32, True) in found
+              for dtype in (torch.bfloat16, torch.float16) if (dtype, False) in found]
+    return halves[0] if halves else None
+
+@contextmanager
+def mixed_weights(
+    *models:nn.Module, # on one device
+)->Iterator[None]:
+    "Autocast where trained weights in single precision and frozen ones in half are used together."
+    dtype = half_beside_trained(*models)
+    with torch.autocast(models[0].device.type, dtype, cache_enabled=False) if dtype else nullcontext(): yield
+
 # %% ../nbs/02b_families.ipynb #ffabe2ce
 def family_of(
     pipeline:DiffusionPipeline, # any
@@ -235,7 +276,8 @@ def text_conditions(
 )->dict[str, Tensor]: # (b, ...) each; they carry gradients if these are enabled
     "Turn prompts into what the denoiser is told."
     family = family_of(pipeline)
-    return family.encode_text(pipeline, family.tokenize(pipeline, prompts))
+    encoders = [getattr(pipeline, name) for name in family.text_encoders]
+    with mixed_weights(*encoders): return family.encode_text(pipeline, family.tokenize(pipeline, prompts))
 
 def whole_view(
     pipeline:DiffusionPipeline, # of a family of `FAMILIES`

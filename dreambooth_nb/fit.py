@@ -8,12 +8,12 @@ __all__ = ['memory_settings', 'training_device', 'fit_config', 'fit_line']
 # %% ../nbs/08l_fit.ipynb #5749c2f9
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
-from .checks import fused_backward_conflicts
+from .checks import fused_backward_conflicts, half_frozen_conflicts
 from .config import TrainingConfig, lightning_precision, memory_limit, uses_8bit
 from .core import bf16_in_hardware, default_device
 from .errors import InputError
@@ -23,7 +23,7 @@ from .subject import Subject
 
 # %% ../nbs/08l_fit.ipynb #6ecf4ebd
 _SHARED = ('trainable', 'trainable_pattern', 'rank', 'train_batch_size', 'with_prior_preservation', 'resolution',
-           'gradient_checkpointing', 'fused_backward_pass', 'use_ema')
+           'gradient_checkpointing', 'fused_backward_pass', 'half_frozen', 'use_ema', 'cache_latents')
 
 def memory_settings(
     config:TrainingConfig,      # any
@@ -48,7 +48,8 @@ def _fixed(config, asked, device):
     has_8bit = importlib.util.find_spec('bitsandbytes') and config.strategy != 'fsdp' and device.type != 'mps'
     forbidden = dict(
         fused_backward_pass=fused_backward_conflicts(config), optimizer=not has_8bit,
-        mixed_precision=not bf16_in_hardware(device), half_frozen=True,     # which `train` does not do
+        mixed_precision=not bf16_in_hardware(device),
+        half_frozen=half_frozen_conflicts(replace(config, precision='bf16-mixed')),
         trainable=asked.learning_rate or asked.text_encoder_lr or asked.stop_text_encoder_training)
     return [name for name, is_forbidden in forbidden.items() if is_forbidden]
 

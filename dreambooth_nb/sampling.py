@@ -31,7 +31,7 @@ from .core import bf16_in_hardware, to_images, torch_defaults
 from .cores import predict_in_parts, working_together
 from .errors import InputError, one_line
 from .diffusion import NOISE_SETTINGS
-from .families import denoiser_of, family_of, text_conditions, whole_view
+from .families import denoiser_of, family_of, half_beside_trained, text_conditions, whole_view
 from .flow_matching import is_flow_matching
 from .prediction import predict_noise
 from .showing import Images, progress_bar
@@ -311,11 +311,11 @@ def predictor(
 )->Callable: # predict(latents, timestep, conditions) -> prediction
     "Make the function that asks a pipeline's denoiser, in the precision asked for."
     family, denoiser = family_of(pipeline), denoiser_of(pipeline)
-    device, dtype = denoiser.device, denoiser.dtype
+    device, dtype, half = denoiser.device, denoiser.dtype, half_beside_trained(denoiser)
     fast = precision == 'auto' and dtype == torch.float32 and bf16_in_hardware(device)
-    bf16 = fast or precision == 'bf16'
+    half = torch.bfloat16 if precision == 'bf16' or fast and not half else half
     def predict(latents, timestep, conditions):
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+        with torch.autocast(device.type, half or torch.bfloat16, enabled=bool(half), cache_enabled=False):
             return predict_in_parts(partial(family.predict, denoiser), latents.to(dtype), timestep, conditions)
     return predict
 

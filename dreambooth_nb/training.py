@@ -10,6 +10,7 @@ import gc
 import math
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
@@ -37,14 +38,15 @@ from .data import DreamBoothData, LatentData
 from .engine import check_devices, make_optimizer, make_trainer, quiet_lightning, run_trainer
 from .engine import shard_model, unshard_model
 from .errors import InputError, one_line
-from .families import denoiser_of, family_of, networks, trainable_parts
+from .families import denoiser_of, family_of, fingerprint, mixed_weights, networks, places_kept
+from .families import trainable_parts
 from .files import replacing_file, writable_folder
 from .fit import fit_config, fit_line, training_device
 from .adapters import merge_trained, parameter_groups
 from .freezing import select_trainable
 from .fused_backward import FusedBackwardAdamW
 from .history import LOSSES, rows_before, scores_before
-from .memory import set_gradient_checkpointing
+from .memory import autocast_dtype, halve_frozen, set_gradient_checkpointing
 from .objectives import objective_of
 from .opening import load_pipeline
 from .pipeline import embedded_folder, with_parts
@@ -118,9 +120,11 @@ def _encode_once(self:DreamBooth):
     encoders = [getattr(self.pipeline, name).to(self.device) for name in self.family.readers]
     modes = [encoder.training for encoder in encoders]
     for encoder in encoders: encoder.eval()
-    conditions = self.family.encode_text(self.pipeline, self.ids)
+    with mixed_weights(*encoders): conditions = self.family.encode_text(self.pipeline, self.ids)
     self.encoded = {name: values.clone() for name, values in conditions.items()}
     for encoder, mode in zip(encoders, modes): encoder.train(mode)
+    if self.trains_text: return
+    for encoder in encoders: encoder.to('cpu')  # until images are wanted
 
 @patch
 def text_conditions(self:DreamBooth,
@@ -264,6 +268,7 @@ class _Plan:
     asked:TrainingConfig        # as it was given, with what `fit` has changed
     subjects:list[Subject]
     pipeline:DiffusionPipeline  # its own
+    given:DiffusionPipeline|None    # the caller's
     folder:Path|None
     begin_with:Path|None        # a checkpoint
     is_branch:bool              # the checkpoint is another run's
@@ -348,7 +353,8 @@ def run_training(
     with _ONE_AT_A_TIME, torch_defaults(), _releasing():
         check_devices(config)
         folder = _own_folder(config, pipeline)
-        with claim_folder(folder) if folder and rank_zero_only.rank == 0 else nullcontext():
+        places = nullcontext() if pipeline is None else places_kept(pipeline)   # it shares some networks with the run
+        with places, claim_folder(folder) if folder and rank_zero_only.rank == 0 else nullcontext():
             # nothing of the run in this frame, which an exception of the run keeps
             return _run(_plan(config, subjects, pipeline, folder), prior, validate, progress, watch)
 
@@ -358,6 +364,11 @@ def _own_copy(pipeline, device):
     moved = {name: deepcopy(part) for name, part in networks(pipeline).items() if part.device.type != device.type}
     trained = {name: deepcopy(part).float() for name, part in trainable_parts(pipeline).items()}
     return with_parts(pipeline, **moved | trained)
+
+def _opened(config):
+    "Open the model that a config names, on the CPU."
+    return load_pipeline(config.pretrained_model_name_or_path, device='cpu', revision=config.revision,
+                         variant=config.variant)
 
 def _fitted(config, pipeline, subjects):
     "Change what must be changed so that training fits into the memory that `fit` names, and say so."
@@ -370,16 +381,14 @@ def _plan(config, subjects, pipeline, folder):
     "Open the model and the photos, complete the config, and find out where the run begins."
     subjects = subjects or make_subjects(config)
     begin_with, is_branch = checkpoint_to_begin_with(folder, config)
-    if pipeline is not None: pipeline = _own_copy(pipeline, training_device(config))
-    else:
-        pipeline = load_pipeline(config.pretrained_model_name_or_path, device='cpu', revision=config.revision,
-                                 variant=config.variant)
+    given, device = pipeline, training_device(config)
+    pipeline = _opened(config) if given is None else _own_copy(given, device)
     for subject in subjects: subject.check(pipeline.tokenizer)
     asked, now = _fitted(config, pipeline, subjects), origin(pipeline, subjects)
     full = complete_config(asked, pipeline, subjects)
     start = check_start(begin_with, full, now, is_branch)
     if record := lineage(begin_with, full, now, subjects, is_branch): now['branch'] = record
-    return _Plan(full, asked, subjects, pipeline, folder, begin_with, is_branch, start, now)
+    return _Plan(full, asked, subjects, pipeline, given, folder, begin_with, is_branch, start, now)
 
 def _make_callbacks(plan, trained, validate, progress):
     "Make what happens between steps, in this order: a step is averaged before it is validated or saved."
@@ -402,10 +411,12 @@ def _run(plan, prior, validate, progress, watch):
     lenders = [[Path(place).expanduser() for place in places]
                for places in plan.origin.get('branch', {}).get('class_images', [])]
     data = DreamBoothData(plan.subjects, plan.pipeline, full, folder, prior, start, progress, lenders)
-    refresh = [PriorRefresh(plan.pipeline)] if full.prior_refresh_steps else []
+    half = autocast_dtype(full.precision) if full.half_frozen else None
+    refresh = [PriorRefresh(plan.pipeline, half)] if full.prior_refresh_steps else []
     trained = select_trainable(
         plan.pipeline, full.trainable, full.trainable_pattern, [s.identifier for s in plan.subjects],
         full.rank, full.lora_alpha, full.lora_dropout, full.seed)
+    if half: _halve(plan, half)
     callbacks = refresh + _make_callbacks(plan, trained, validate, progress) + [watch]*(watch is not None)
     module = DreamBooth(plan.pipeline, trained, full, start)
     with quiet_lightning(): trainer = make_trainer(full, start, callbacks, module.has_idle_weights)
@@ -416,7 +427,8 @@ def _run(plan, prior, validate, progress, watch):
     if average := find_callback(callbacks, Average): average.copy_to_model()
     module.unshard()
     film = watch and watch.film
-    return _finish(Run(plan.pipeline, plan.subjects, history.rows, full, history.seconds, folder, film), trained)
+    run = Run(plan.pipeline, plan.subjects, history.rows, full, history.seconds, folder, film)
+    return _finish(run, trained, plan)
 
 def _begin_folder(plan):
     "Make room for the run and write what it begins with; from here on files are written."
@@ -435,17 +447,56 @@ def _refuse_unfinished(module, checkpoints):
     stopped.signum = checkpoints.interrupted[0]
     raise stopped
 
+# %% ../nbs/09h_run.ipynb #afc78455
+def _halve(plan, dtype):
+    "Round what is frozen; what belongs to the caller is copied first, and what an earlier run has learned stays."
+    kept = 'vae', *plan.held
+    for name, part in networks(plan.pipeline).items():
+        is_shared = plan.given is not None and part is getattr(plan.given, name)
+        if is_shared and name not in kept: setattr(plan.pipeline, name, deepcopy(part))
+    halve_frozen(plan.pipeline, dtype, kept)
+
+def _full_weights(plan):
+    "Open the model that a run began with once more; None if it is not there any more."
+    if plan.given is not None: return plan.given
+    try: source = _opened(plan.config)
+    except InputError: return None
+    return source if fingerprint(source) == plan.origin['model'] else None
+
+def _restore_frozen(plan):
+    "Give frozen weights the digits back that `half_frozen` took; return the parts that had lost some."
+    source, found = _full_weights(plan), []
+    if source is None:
+        warnings.warn('half_frozen=True: the model is not there any more, so its frozen weights stay rounded; '
+                      f'it was {plan.config.pretrained_model_name_or_path}', stacklevel=2)
+    for part, model in networks(plan.pipeline).items():
+        full = dict(getattr(source or plan.pipeline, part).named_parameters())
+        halves = {name: p for name, p in model.to('cpu').named_parameters() if p.dtype != torch.float32}
+        for name, p in halves.items():
+            whole = full[name.replace('.base_layer', '') if source else name]
+            p.data = whole.detach().to('cpu', torch.float32, copy=True)
+        if halves: found.append(part)
+    return found
+
 # %% ../nbs/09h_run.ipynb #589cc9d3
-def _finish(run, trained):
+def _finish(run, trained, plan):
     "Make the pipeline plain again, and write it with a model card."
     for p in trained.values(): p.grad = None
     is_writing = run.output_dir is not None and rank_zero_only.rank == 0
     if is_writing and run.config.trainable in ('lora', 'token_embedding'):
         save_weights(run.output_dir, run.pipeline, trained)
-    merge_trained(run.pipeline).to(training_device(run.config))
-    if not is_writing: return run
+    rounded = _restore_frozen(plan) if run.config.half_frozen else []
+    merge_trained(run.pipeline)
+    if is_writing: _write(run)
+    device = training_device(run.config)
+    if device.type != 'cpu':    # where a GPU had no room for all digits, it has none now
+        for part in rounded: getattr(run.pipeline, part).to(autocast_dtype(run.config.precision))
+    run.pipeline.to(device)
+    return run
+
+def _write(run):
+    "Write the pipeline and its model card."
     save_pipeline(run.pipeline, run.output_dir)
     learned = [(s.instance_prompt, len(s.images), s.class_noun or s.name) for s in run.subjects]
     card = model_card(run.output_dir.name, run.config, learned)
     with replacing_file(run.output_dir/'README.md') as path: path.write_text(card, encoding='utf-8')
-    return run
