@@ -2419,6 +2419,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                             'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training.DreamBooth.on_train_batch_start': ( 'run.html#dreambooth.on_train_batch_start',
                                                                                                     'dreambooth_nb/training.py'),
+                                        'dreambooth_nb.training.DreamBooth.optimizer_step': ( 'run.html#dreambooth.optimizer_step',
+                                                                                              'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training.DreamBooth.prediction': ( 'run.html#dreambooth.prediction',
                                                                                           'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training.DreamBooth.step': ('run.html#dreambooth.step', 'dreambooth_nb/training.py'),

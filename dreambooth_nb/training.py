@@ -197,6 +197,12 @@ def configure_gradient_clipping(self:DreamBooth, optimizer, gradient_clip_val=No
     self.grad_norm = full_tensor(nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf))
 
 @patch
+def optimizer_step(self:DreamBooth, epoch, batch_idx, optimizer, optimizer_closure=None):
+    "Step, and free the gradients: Lightning would keep them through the next forward pass."
+    optimizer.step(closure=optimizer_closure)
+    optimizer.zero_grad()
+
+@patch
 def _backward_again(self:DreamBooth):
     with self.trainer.precision_plugin.forward_context(): loss = self.losses_again()['loss']
     loss.backward()
