@@ -33,7 +33,7 @@ from .card import model_card
 from .checks import check_config
 from .config import TrainingConfig, make_config, make_subjects, objective_settings, save_config
 from .core import seed_for, torch_defaults
-from .cores import AttentionInFloat32, predict_in_parts
+from .cores import AttentionInFloat32, clip_grad_norm, predict_in_parts
 from .data import DreamBoothData, LatentData
 from .engine import check_devices, make_optimizer, make_trainer, quiet_lightning, run_trainer
 from .engine import shard_model, unshard_model
@@ -82,6 +82,7 @@ class DreamBooth(L.LightningModule):
         for name in self.parts: self.add_module(name, getattr(pipeline, name))
         set_gradient_checkpointing(pipeline, config.gradient_checkpointing)
         self.data, self.encoded, self.meta_copies = None, None, {}
+        self.learning:list[nn.Parameter] = []   # of the denoiser
         self.losses_of_step, self.grad_norm = [], torch.tensor(0.)
 
     @property
@@ -109,6 +110,7 @@ def learn_from(self:DreamBooth,
 )->None:
     "Take the prompts of the data; encode them now if no text encoder is trained."
     self.data, self.encoded = data, None
+    self.learning = [p for p in denoiser_of(self.pipeline).parameters() if p.requires_grad]
     ids = self.family.tokenize(self.pipeline, data.table.prompts)
     self.ids = {name: tokens.to(self.device) for name, tokens in ids.items()}
     if not self.trains_text: self._encode_once()
@@ -148,11 +150,11 @@ def prediction(self:DreamBooth,
     latents, noise, timesteps = self.data.latents(batch), batch['noise'], batch['timesteps']
     noisy_latents = self.objective.add_noise(latents, noise, timesteps)
     predict = self.predict if compiled else partial(self.family.predict, denoiser_of(self.pipeline))
-    attention, learning = self._attention(), [p for p in denoiser_of(self.pipeline).parameters() if p.requires_grad]
+    attention = self._attention()
     def predict_part(*inputs):
         with attention(): return predict(*inputs)
     with attention(): conditions = self.text_conditions(batch['prompt']) | self.data.view_conditions(batch)
-    model_pred = predict_in_parts(predict_part, noisy_latents, timesteps, conditions, learning)
+    model_pred = predict_in_parts(predict_part, noisy_latents, timesteps, conditions, self.learning)
     return model_pred, self.objective.target(latents, noise, timesteps)
 
 @patch
@@ -177,7 +179,10 @@ def losses(self:DreamBooth,
 def _seeded_losses(self:DreamBooth, batch, forward):
     "Compute the losses of one pass; called again, the same ones."
     with torch.random.fork_rng(devices=[]):     # LoRA's dropout asks torch's global generator
-        torch.manual_seed(seed_for(self.config.seed, 'dropout', self.step, forward, self.global_rank))
+        # of this device alone: torch.manual_seed makes each kind of device note who has asked, at each step
+        seed = seed_for(self.config.seed, 'dropout', self.step, forward, self.global_rank)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != 'cpu': getattr(torch, self.device.type).manual_seed(seed)
         return self.losses(batch)
 
 @patch
@@ -194,7 +199,7 @@ def configure_gradient_clipping(self:DreamBooth, optimizer, gradient_clip_val=No
         self.grad_norm = optimizer.clip(self._backward_again)
         return
     parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-    self.grad_norm = full_tensor(nn.utils.clip_grad_norm_(parameters, gradient_clip_val or math.inf))
+    self.grad_norm = full_tensor(clip_grad_norm(parameters, gradient_clip_val or math.inf))
 
 @patch
 def optimizer_step(self:DreamBooth, epoch, batch_idx, optimizer, optimizer_closure=None):
