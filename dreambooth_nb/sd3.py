@@ -9,8 +9,8 @@ __all__ = ['STABLE_DIFFUSION_3', 'STABLE_DIFFUSION_3_MEDIUM', 'CountedTokens', '
 from copy import deepcopy
 
 import torch
+import torch.nn.functional as F
 from torch import nn
-from torch.nn.functional import pad, scaled_dot_product_attention
 
 from .families import STABLE_DIFFUSION, Family
 from .pipeline import AutoencoderKL, CLIPTokenizer, decode_pixels, latent_distribution, tokenize
@@ -50,7 +50,7 @@ def _encode_text(pipeline, ids):
     states, summaries = zip(*(_read_clip(getattr(pipeline, name), ids[name]) for name in _CLIPS))
     states = torch.cat(states, -1)
     third = _read_t5(pipeline, ids, states)
-    states = torch.cat([pad(states, (0, third.shape[-1] - states.shape[-1])), third], 1)
+    states = torch.cat([F.pad(states, (0, third.shape[-1] - states.shape[-1])), third], 1)
     conditions = dict(encoder_hidden_states=states, pooled_projections=torch.cat(summaries, -1))
     if pipeline.text_encoder_3 is not None: return conditions
     counts = states.new_ones(states.shape[:2])
@@ -74,8 +74,8 @@ class CountedTokens:
                      (attn.add_v_proj, None)]
             q, k, v = (torch.cat([x, _heads(attn, encoder_hidden_states, *p)], 2) for x, p in zip((q, k, v), added))
             if token_counts is not None:
-                mask = pad(token_counts.float().log(), (image_tokens, 0))[:, None, None].to(q.dtype)
-        attended = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+                mask = F.pad(token_counts.float().log(), (image_tokens, 0))[:, None, None].to(q.dtype)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         attended = attended.transpose(1, 2).flatten(2).to(q.dtype)
         image = attn.to_out[1](attn.to_out[0](attended[:, :image_tokens]))
         if encoder_hidden_states is None: return image
