@@ -108,9 +108,12 @@ def write(row):
         writer.writerow(row)
 
 def interval(values):
-    "Return mean and 95 % interval over runs."
-    low, high = bootstrap_interval(torch.tensor(values))[:2]
-    return f'{statistics.mean(values):.3f} ({low:.3f} to {high:.3f})'
+    "Return mean and 95 % interval over subjects, each with the mean of its seeds; values by key."
+    of_subject = {}
+    for (subject, *_), value in values.items(): of_subject.setdefault(subject, []).append(value)
+    means = [statistics.mean(of_one) for of_one in of_subject.values()]
+    low, high = bootstrap_interval(torch.tensor(means))[:2]
+    return f'{statistics.mean(means):.3f} ({low:.3f} to {high:.3f})'
 
 def table(found)->str: # Markdown
     "Show each arm, and how it differs from one prompt without captions in the same subjects and seeds."
@@ -119,12 +122,12 @@ def table(found)->str: # Markdown
     for prompts, captions in ((p, c) for c in CAPTIONS for p in PROMPTS):
         own = {key: r for key, r in by_key.items() if key[1:3] == (prompts, captions)}
         if not own: continue
-        cells = [interval([r[m] for r in own.values()]) for m in MEASURES]
+        cells = [interval({key: r[m] for key, r in own.items()}) for m in MEASURES]
         lines.append(f"| {prompts} | {captions} | {len(own)} | {' | '.join(cells)} |")
-        pairs = [(r, by_key[key[0], 'one', 'no', key[3]]) for key, r in own.items()
-                 if (key[0], 'one', 'no', key[3]) in by_key and (prompts, captions) != ('one', 'no')]
+        pairs = {key: (r, by_key[key[0], 'one', 'no', key[3]]) for key, r in own.items()
+                 if (key[0], 'one', 'no', key[3]) in by_key and (prompts, captions) != ('one', 'no')}
         if not pairs: continue
-        cells = [interval([a[m] - b[m] for a, b in pairs]) for m in MEASURES]
+        cells = [interval({key: a[m] - b[m] for key, (a, b) in pairs.items()}) for m in MEASURES]
         lines.append(f"| difference from one, no | | {len(pairs)} | {' | '.join(cells)} |")
     return '\n'.join(lines)
 
