@@ -2377,6 +2377,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'dreambooth_nb.testing.forget_notebooks': ( 'testing.html#forget_notebooks',
                                                                                    'dreambooth_nb/testing.py'),
                                        'dreambooth_nb.testing.imports_of': ('testing.html#imports_of', 'dreambooth_nb/testing.py'),
+                                       'dreambooth_nb.testing.lessons_first': ('testing.html#lessons_first', 'dreambooth_nb/testing.py'),
                                        'dreambooth_nb.testing.prepare_tests': ('testing.html#prepare_tests', 'dreambooth_nb/testing.py'),
                                        'dreambooth_nb.testing.run_in_processes': ( 'testing.html#run_in_processes',
                                                                                    'dreambooth_nb/testing.py')},

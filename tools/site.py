@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -191,7 +192,8 @@ def build(source, output, settings):
     warnings = io.StringIO()
     with docutils_namespace(), tempfile.TemporaryDirectory() as doctrees:
         app = Sphinx(srcdir=source, confdir=None, outdir=output, doctreedir=doctrees, buildername='html',
-                     confoverrides=settings, status=None, warning=warnings, freshenv=True)
+                     confoverrides=settings, status=None, warning=warnings, freshenv=True,
+                     parallel=os.cpu_count() or 1)
         app.build(force_all=True)
     return warnings.getvalue()
 
