@@ -2450,6 +2450,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'dreambooth_nb.training.Run.subject': ('run.html#run.subject', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training._Plan': ('run.html#_plan', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training._Plan.held': ('run.html#_plan.held', 'dreambooth_nb/training.py'),
+                                        'dreambooth_nb.training._Plan.kept': ('run.html#_plan.kept', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training._begin_folder': ('run.html#_begin_folder', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training._finish': ('run.html#_finish', 'dreambooth_nb/training.py'),
                                         'dreambooth_nb.training._fitted': ('run.html#_fitted', 'dreambooth_nb/training.py'),

@@ -291,6 +291,10 @@ class _Plan:
     origin:dict                 # what it begins with; 'branch': from which checkpoint of another run it branched
 
     @property
+    def kept(self): # parts that `half_frozen` leaves alone: one that overflows, and what an earlier run has learned
+        return 'vae', *self.held
+
+    @property
     def held(self): # parts of which its checkpoints hold all, whatever it trains
         return held_parts(self.begin_with, self.pipeline) if 'branch' in self.origin else []
 
@@ -465,11 +469,10 @@ def _refuse_unfinished(module, checkpoints):
 # %% ../nbs/09h_run.ipynb #afc78455
 def _halve(plan, dtype):
     "Round what is frozen; what belongs to the caller is copied first, and what an earlier run has learned stays."
-    kept = 'vae', *plan.held
     for name, part in networks(plan.pipeline).items():
         is_shared = plan.given is not None and part is getattr(plan.given, name)
-        if is_shared and name not in kept: setattr(plan.pipeline, name, deepcopy(part))
-    halve_frozen(plan.pipeline, dtype, kept)
+        if is_shared and name not in plan.kept: setattr(plan.pipeline, name, deepcopy(part))
+    halve_frozen(plan.pipeline, dtype, plan.kept)
 
 def _full_weights(plan):
     "Open the model that a run began with once more; None if it is not there any more."
@@ -485,6 +488,7 @@ def _restore_frozen(plan):
         warnings.warn('half_frozen=True: the model is not there any more, so its frozen weights stay rounded; '
                       f'it was {plan.config.pretrained_model_name_or_path}', stacklevel=2)
     for part, model in networks(plan.pipeline).items():
+        if part in plan.kept: continue
         full = dict(getattr(source or plan.pipeline, part).named_parameters())
         halves = {name: p for name, p in model.to('cpu').named_parameters() if p.dtype != torch.float32}
         for name, p in halves.items():
