@@ -551,6 +551,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'dreambooth_nb.core.default_dtype': ('core.html#default_dtype', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.generator_for': ('core.html#generator_for', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.image_grid': ('core.html#image_grid', 'dreambooth_nb/core.py'),
+                                    'dreambooth_nb.core.keep_freed_memory': ('core.html#keep_freed_memory', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.seed_for': ('core.html#seed_for', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.to_images': ('core.html#to_images', 'dreambooth_nb/core.py'),
                                     'dreambooth_nb.core.to_tensor': ('core.html#to_tensor', 'dreambooth_nb/core.py'),

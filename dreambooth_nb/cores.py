@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .core import keep_freed_memory
+
 # %% ../nbs/00h_cores.ipynb #3d1ba894
 _SMALL = 50e6   # parameters; the operations of larger networks are long enough to be split themselves
 
@@ -97,6 +99,7 @@ def working_together(
 )->Iterator[Team]:
     "Split work over the cores while it runs; inside another team's work, that team."
     if _TEAM.get() is not None: return (yield current_team())
+    keep_freed_memory()
     _keep_signatures(network)
     with Team(parts or _num_parts(network)) as team:
         token = _TEAM.set(team)

@@ -59,7 +59,10 @@ def prepare_tests(
     os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
     for cell in cells:
         with suppress(ImportError): exec(compile(imports_of(cell.source), 'imports of a cell', 'exec'), {})
-    if torch := sys.modules.get('torch'): torch.set_num_threads(1)  # each notebook has a core of its own
+    if torch := sys.modules.get('torch'):
+        from dreambooth_nb.core import keep_freed_memory
+        torch.set_num_threads(1)    # each notebook has a core of its own
+        keep_freed_memory()
     forget_notebooks()
     lessons_first()
     _freeze()
