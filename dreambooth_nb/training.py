@@ -201,15 +201,11 @@ def configure_gradient_clipping(self:DreamBooth, optimizer, gradient_clip_val=No
     parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
     self.grad_norm = full_tensor(clip_grad_norm(parameters, gradient_clip_val or math.inf))
 
-# trained weights; on a CPU gradients of fewer stay, since to get their memory back takes longer than it is worth
-_MANY = 50e6
-
 @patch
 def optimizer_step(self:DreamBooth, epoch, batch_idx, optimizer, optimizer_closure=None):
     "Step, and free the gradients: Lightning would keep them through the next forward pass."
     optimizer.step(closure=optimizer_closure)
-    is_large = sum(p.numel() for p in self.trained.values()) > _MANY
-    if is_large or self.device.type != 'cpu': optimizer.zero_grad()
+    optimizer.zero_grad()
 
 @patch
 def _backward_again(self:DreamBooth):
