@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -292,6 +292,15 @@ def measure_memory(
     return _memory_of(own, settings, device.type == 'cuda', peak, **found, parameters=parameters, optimizer=state)
 
 # %% ../nbs/07a_memory.ipynb #58ac7036
+@cache
+def _may_make_blocks(operation):
+    "Check an operation's schema: views have their inputs' memory, and what asks for a device returns no tensor."
+    return any(r.alias_info is None and 'Tensor' in str(r.type) for r in operation._schema.returns)
+
+def _blocks_of(values):
+    "Return the memory blocks of all tensors, by address."
+    return {(block := t.untyped_storage())._cdata: block for t in tree_leaves(values) if isinstance(t, Tensor)}
+
 class LiveBytes(TorchDispatchMode):
     "While it runs, follow how much memory the tensors made by operations hold; works on fake tensors too."
     def __init__(self):
@@ -303,13 +312,12 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        known = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         out = func(*args, **(kwargs or {}))
-        for block in (t.untyped_storage() for t in tree_leaves(out) if isinstance(t, Tensor)):
-            if block._cdata in known or block._cdata in self.blocks: continue
-            self.blocks.add(block._cdata)
-            self.now += block.nbytes()
-            weakref.finalize(block, self._freed, block._cdata, block.nbytes())
+        if not _may_make_blocks(func) or (made := _blocks_of(out)).keys() <= self.blocks: return out
+        for key in made.keys() - self.blocks - _blocks_of((args, kwargs)).keys():
+            self.blocks.add(key)
+            self.now += made[key].nbytes()
+            weakref.finalize(made[key], self._freed, key, made[key].nbytes())
             self.peak = max(self.peak, self.now)
         return out
 
