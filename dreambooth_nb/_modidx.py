@@ -573,6 +573,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'dreambooth_nb.cores._Split.forward': ('cores.html#_split.forward', 'dreambooth_nb/cores.py'),
                                      'dreambooth_nb.cores._attention_or_float32': ( 'cores.html#_attention_or_float32',
                                                                                     'dreambooth_nb/cores.py'),
+                                     'dreambooth_nb.cores._is_large': ('cores.html#_is_large', 'dreambooth_nb/cores.py'),
                                      'dreambooth_nb.cores._keep_signatures': ('cores.html#_keep_signatures', 'dreambooth_nb/cores.py'),
                                      'dreambooth_nb.cores._num_parts': ('cores.html#_num_parts', 'dreambooth_nb/cores.py'),
                                      'dreambooth_nb.cores._pieces': ('cores.html#_pieces', 'dreambooth_nb/cores.py'),

@@ -74,13 +74,14 @@ def _with_settings(settings, function, part):
 # %% ../nbs/00h_cores.ipynb #554d1d44
 _TEAM = ContextVar('team', default=None)    # that works now
 
+def _is_large(network): return sum(p.numel() for p in network.parameters()) >= _SMALL
+
 def _num_parts(network):
     "Choose how many parts a batch of a network has."
     is_alone = next(network.parameters()).device.type != 'cpu' or torch.get_num_threads() < 2
-    is_large = sum(p.numel() for p in network.parameters()) >= _SMALL
     # who listens to a network's layers expects whole batches, one after the other
     has_listeners = any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
-    return 1 if is_alone or is_large or has_listeners else 2
+    return 1 if is_alone or _is_large(network) or has_listeners else 2
 
 def current_team()->Team: # of one part where nobody has asked for more
     "Return the team of the innermost `working_together`."
@@ -99,7 +100,7 @@ def working_together(
 )->Iterator[Team]:
     "Split work over the cores while it runs; inside another team's work, that team."
     if _TEAM.get() is not None: return (yield current_team())
-    keep_freed_memory()
+    if not _is_large(network): keep_freed_memory()
     _keep_signatures(network)
     with Team(parts or _num_parts(network)) as team:
         token = _TEAM.set(team)
